@@ -1,0 +1,3 @@
+"""Loaders, training, distillation, speculative decoding and acceptance."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""One signal into another: pure functions and small state machines over arrays."""
+
+__all__: list[str] = []

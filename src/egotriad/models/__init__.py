@@ -1,0 +1,3 @@
+"""Encoders, projectors, drafts, targets and their checkpoints."""
+
+__all__: list[str] = []

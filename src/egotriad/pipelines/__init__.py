@@ -1,0 +1,3 @@
+"""Datasets, the builder, packing, and their command lines."""
+
+__all__: list[str] = []
