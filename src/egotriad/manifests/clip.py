@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from egotriad.manifests.errors import UsageError
 from egotriad.manifests.events import Events, Span
 
-__all__ = ["Alignment", "Clip", "Imu", "Narration", "Origin", "Quality"]
+__all__ = ["Alignment", "Clip", "Imu", "Narration", "Origin", "Quality", "window_id"]
 
 IMU_ROWS = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
 
@@ -90,10 +90,10 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """What is known about the trustworthiness of a clip's IMU."""
+    """What is known about the trustworthiness of a clip's IMU; None where nothing was measured."""
 
-    imu_gap_fraction: float = 0.0
-    imu_clip_fraction: float = 0.0
+    imu_gap_fraction: float | None = None
+    imu_clip_fraction: float | None = None
     flags: tuple[str, ...] = ()
 
 

@@ -1,0 +1,246 @@
+"""Clips to Arrow rows and back, without a Python object per sample or event."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from egotriad.manifests.clip import Alignment, Clip, Imu, Narration, Origin, Quality
+from egotriad.manifests.errors import ShardError
+from egotriad.manifests.events import Events, Span
+from egotriad.manifests.schema import EVENTS, WINDOWS
+
+__all__ = ["clips_of", "event_table", "events_of", "ms_to_idx", "window_table"]
+
+
+def window_table(
+    clips: Sequence[Clip], previews: Sequence[bytes | None], event_rows: Sequence[int | None]
+) -> pa.Table:
+    """Rows of the `windows` table.
+
+    Args:
+        clips: one per row.
+        previews: PNG of each clip's events, or None.
+        event_rows: row of each clip in the events file of the same shard, or None without events.
+    """
+    rows = [
+        _window_row(clip, preview, row)
+        for clip, preview, row in zip(clips, previews, event_rows, strict=True)
+    ]
+    columns: list[pa.Array] = []
+    for field in WINDOWS:
+        if field.name == "imu":
+            columns.append(_imu_column(clips))
+        else:
+            columns.append(pa.array([row[field.name] for row in rows], field.type))
+    return pa.Table.from_arrays(columns, schema=WINDOWS)
+
+
+def _window_row(clip: Clip, preview: bytes | None, event_row: int | None) -> dict[str, Any]:
+    imu, events = clip.imu, clip.events
+    observed_s = union_us(clip.event_spans) / 1e6
+    return {
+        "window_id": clip.window_id,
+        "source": clip.source,
+        "source_version": clip.origin.source_version,
+        "video_uid": clip.recording,
+        "wearer_id": clip.wearer,
+        "split_group": clip.origin.split_group,
+        "split_origin": clip.origin.split_origin,
+        "t_start_us": clip.t_start_us,
+        "duration_us": clip.duration_us,
+        "imu_rate_hz": imu.rate_hz if imu else None,
+        "imu_src_rate_hz": clip.origin.imu_source_rate_hz,
+        "imu_mask": imu.valid if imu and not imu.valid.all() else None,
+        "imu_kind": clip.origin.imu_kind,
+        "narration": clip.narration,
+        "narrations": [
+            {"t_us": n.t_us, "text": n.text, "pass": n.annotation_pass, "id": n.annotation_id}
+            for n in clip.narrations
+        ],
+        "text_source": clip.origin.text_source,
+        "align_status": clip.align.status,
+        "align_offset_us": clip.align.offset_us,
+        "align_ppm": clip.align.drift_ppm,
+        "align_score": clip.align.score,
+        "num_events": None if events is None else len(events),
+        "event_rate_hz": None if events is None or not observed_s else len(events) / observed_s,
+        "event_on_fraction": None if events is None or not len(events) else float(events.p.mean()),
+        "event_spans": [
+            {"start_us": s.start_us, "duration_us": s.duration_us} for s in clip.event_spans
+        ],
+        "event_row": event_row,
+        "sim_id": clip.origin.sim_id,
+        "event_preview": None if preview is None else {"bytes": preview, "path": None},
+        "license_id": clip.origin.license_id,
+        "qc": {
+            "imu_gap_fraction": clip.qc.imu_gap_fraction,
+            "imu_clip_fraction": clip.qc.imu_clip_fraction,
+            "flags": list(clip.qc.flags),
+        },
+    }
+
+
+def _imu_column(clips: Sequence[Clip]) -> pa.Array:
+    lengths = [clip.imu.data.shape[1] if clip.imu else 0 for clip in clips]
+    samples = [clip.imu.data.T for clip in clips if clip.imu]  # (T, 6) each
+    flat = np.concatenate(samples).reshape(-1) if samples else np.empty(0, np.float32)
+    kind = WINDOWS.field("imu").type
+    values = pa.FixedSizeListArray.from_arrays(pa.array(flat, pa.float32()), type=kind.value_type)
+    return pa.ListArray.from_arrays(
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+        values,
+        type=kind,
+        mask=pa.array([clip.imu is None for clip in clips]),
+    )
+
+
+def union_us(spans: Sequence[Span]) -> int:
+    """Microseconds covered by at least one of the spans."""
+    covered, reached = 0, 0
+    for span in sorted(spans):
+        covered += max(0, span.end_us - max(span.start_us, reached))
+        reached = max(reached, span.end_us)
+    return covered
+
+
+def ms_to_idx(t_us: NDArray[np.int64], duration_us: int) -> NDArray[np.int32]:
+    """DSEC's index: entry ms is the first event at or after ms * 1000 us.
+
+    Returns:
+        int32 (ceil(duration_ms) + 1,). Source: uzh-rpg/DSEC scripts/utils/eventslicer.py.
+    """
+    edges = np.arange(-(-duration_us // 1000) + 1, dtype=np.int64) * 1000
+    return np.searchsorted(t_us, edges, side="left").astype(np.int32)
+
+
+def event_table(clip: Clip) -> pa.Table:
+    """The one-row `events` table of a clip.
+
+    Raises:
+        ShardError: when the clip has no events, or they are unordered or outside the window.
+    """
+    events = clip.events
+    if events is None or clip.origin.sim_id is None:
+        raise ShardError(f"{clip.window_id}: has no events to write")
+    t = events.t_us
+    if len(t) and (t[0] < 0 or t[-1] >= clip.duration_us or bool((t[1:] < t[:-1]).any())):
+        raise ShardError(
+            f"{clip.window_id}: event times {t.min()}..{t.max()} us, need 0..{clip.duration_us} us "
+            "in order; call Events.canonical() and make them relative to the window"
+        )
+    width, height = events.size_wh
+    row: dict[str, Any] = {
+        "window_id": clip.window_id,
+        "t_start_us": clip.t_start_us,
+        "duration_us": clip.duration_us,
+        "sensor_width": width,
+        "sensor_height": height,
+        "sim_id": clip.origin.sim_id,
+        "event_spans": [
+            {"start_us": s.start_us, "duration_us": s.duration_us} for s in clip.event_spans
+        ],
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        "ev_t": t.astype(np.int32),
+        "ev_x": events.x,
+        "ev_y": events.y,
+        "ev_p": events.p,
+        "ev_ms_to_idx": ms_to_idx(t, clip.duration_us),
+    }
+    columns = [
+        pa.ListArray.from_arrays(
+            pa.array([0, len(arrays[field.name])], pa.int32()),
+            pa.array(arrays[field.name], field.type.value_type),
+            type=field.type,
+        )
+        if field.name in arrays
+        else pa.array([row[field.name]], field.type)
+        for field in EVENTS
+    ]
+    return pa.Table.from_arrays(columns, schema=EVENTS)
+
+
+def events_of(table: pa.Table) -> Events:
+    """The events of a one-row `events` table, as int64, uint16, uint16, bool."""
+
+    def column(name: str) -> NDArray[Any]:
+        values = table.column(name).combine_chunks().flatten()
+        return values.to_numpy(zero_copy_only=False)
+
+    size_wh = (table.column("sensor_width")[0].as_py(), table.column("sensor_height")[0].as_py())
+    return Events(
+        t_us=column("ev_t").astype(np.int64),
+        x=column("ev_x"),
+        y=column("ev_y"),
+        p=column("ev_p"),
+        size_wh=size_wh,
+    )
+
+
+def clips_of(table: pa.Table, split: str) -> Iterator[tuple[Clip, int | None]]:
+    """(clip without events, its event row) for every row of a `windows` table."""
+    imu = table.column("imu").combine_chunks()
+    offsets = imu.offsets.to_numpy()
+    samples = imu.values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 6)
+    light = table.drop_columns(
+        [name for name in ("imu", "event_preview") if name in table.column_names]
+    )
+    for index, row in enumerate(light.to_pylist()):
+        data = None
+        if imu[index].is_valid:
+            data = np.ascontiguousarray(samples[offsets[index] : offsets[index + 1]].T)
+        yield _clip(row, data, split), row["event_row"]
+
+
+def _clip(row: dict[str, Any], data: NDArray[np.float32] | None, split: str) -> Clip:
+    imu = None
+    if data is not None:
+        mask = row["imu_mask"]
+        valid = np.ones(data.shape[1], bool) if mask is None else np.array(mask, bool)
+        imu = Imu(data=data, rate_hz=row["imu_rate_hz"], valid=valid)
+    return Clip(
+        window_id=row["window_id"],
+        source=row["source"],
+        recording=row["video_uid"],
+        wearer=row["wearer_id"],
+        t_start_us=row["t_start_us"],
+        duration_us=row["duration_us"],
+        imu=imu,
+        events=None,
+        event_spans=tuple(Span(s["start_us"], s["duration_us"]) for s in row["event_spans"]),
+        narration=row["narration"],
+        narrations=tuple(
+            Narration(
+                t_us=n["t_us"],
+                text=n["text"],
+                annotation_pass=n["pass"],
+                annotation_id=n["id"],
+            )
+            for n in row["narrations"]
+        ),
+        split=split,
+        align=Alignment(
+            status=row["align_status"],
+            offset_us=row["align_offset_us"],
+            drift_ppm=row["align_ppm"],
+            score=row["align_score"],
+        ),
+        qc=Quality(
+            imu_gap_fraction=row["qc"]["imu_gap_fraction"],
+            imu_clip_fraction=row["qc"]["imu_clip_fraction"],
+            flags=tuple(row["qc"]["flags"]),
+        ),
+        origin=Origin(
+            source_version=row["source_version"],
+            license_id=row["license_id"],
+            imu_kind=row["imu_kind"],
+            text_source=row["text_source"],
+            split_group=row["split_group"],
+            split_origin=row["split_origin"],
+            imu_source_rate_hz=row["imu_src_rate_hz"],
+            sim_id=row["sim_id"],
+        ),
+    )
