@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic", "canonical_json", "short_hash", "sha256_file", "write_text"]
+__all__ = ["atomic", "canonical_json", "sha256_file", "short_hash", "write_text"]
 
 
 @contextmanager

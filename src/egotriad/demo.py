@@ -1,0 +1,88 @@
+"""`egotriad demo`: the whole chain in the simulated world, as a user would type it.
+
+Above all layers: it runs the command lines one after another, and they meet in files.
+"""
+
+import json
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App
+
+from egotriad.alignment.cli import cache_targets, evaluate_acceptance, train_draft, train_target
+from egotriad.manifests.cli import run_app
+from egotriad.pipelines.cli import build_shards
+
+__all__ = ["main"]
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """`egotriad demo`: build, train, evaluate, report."""
+    return run_app(_app, tokens)
+
+
+def _app(words: list[str]) -> App:
+    app = App(name="demo", version_flags=[])
+    app.default(_demo)
+    return app
+
+
+def _demo(*, out: Path = Path("demo"), seed: int = 0, wearers: int = 36) -> int:
+    """Build shards of the simulated world, train on them, and measure acceptance.
+
+    Running again resumes: finished recordings are not rendered or built again.
+
+    Args:
+        out: folder for everything.
+        seed: of the world and of the training.
+        wearers: people in the world; fewer are faster and less certain.
+    """
+    shards, target, outputs, draft, report = (
+        str(out / name) for name in ("shards", "target", "outputs.parquet", "draft", "report")
+    )
+    steps = [
+        (build_shards, "build-shards simulated", ["--out", shards, "--wearers", str(wearers)]),
+        (train_target, "train-target", ["--shards", shards, "--out", target]),
+        (
+            cache_targets,
+            "cache-targets",
+            ["--shards", shards, "--target", target, "--out", outputs],
+        ),
+        (train_draft, "train-draft", ["--shards", shards, "--outputs", outputs, "--out", draft]),
+        (
+            evaluate_acceptance,
+            "evaluate-acceptance",
+            ["--shards", shards, "--target", target, "--draft", draft, "--outputs", outputs]
+            + ["--out", report],
+        ),
+    ]
+    started = time.monotonic()
+    for command, name, flags in steps:
+        if command is not cache_targets:
+            flags = [*flags, "--seed", str(seed)]
+        line = shlex.join(["egotriad", *name.split(), *flags])
+        sys.stdout.write(f"$ {line}\n")
+        sys.stdout.flush()
+        code = command([*name.split()[1:], *flags])
+        if code:
+            return code
+    _conclude(out, time.monotonic() - started)
+    return 0
+
+
+def _conclude(out: Path, seconds: float) -> None:
+    peak_kib = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    report: dict[str, Any] = json.loads((out / "report" / "report.json").read_text())
+    sys.stdout.write(
+        f"\n{report['headline']}\n"
+        f"report: {out / 'report' / 'report.html'}\n"
+        f"{seconds / 60:.1f} min, largest process {peak_kib / 2**20:.1f} GiB\n"
+    )

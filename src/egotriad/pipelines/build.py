@@ -1,0 +1,217 @@
+"""The builder: plan, one part per recording, pack. Kill it anywhere, run it again."""
+
+import logging
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from egotriad.manifests import EgotriadError
+from egotriad.manifests.errors import RecordingError
+from egotriad.manifests.files import canonical_json, write_text
+from egotriad.pipelines import engine
+from egotriad.pipelines.dataset import Dataset
+from egotriad.pipelines.pack import pack
+from egotriad.pipelines.part import Part, PartJob, build_part, find_part
+from egotriad.pipelines.plan import BuildConfig, RecordingPlan, plan_build
+from egotriad.pipelines.progress import track
+from egotriad.pipelines.provenance import (
+    BUILDER,
+    config_record,
+    environment,
+    options_record,
+    source_revision,
+)
+
+__all__ = ["BuildReport", "build"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        out: the build's folder.
+        clips, events, hours: what the shards hold.
+        recordings: how many recordings are in them; failed: recording id -> message.
+        rejected: reason -> number of windows.
+        reused: recordings whose parts were there already.
+    """
+
+    out: Path
+    clips: int
+    events: int
+    hours: float
+    recordings: int
+    reused: int
+    failed: dict[str, str]
+    rejected: dict[str, int]
+
+    @property
+    def reject_rate(self) -> float:
+        """Share of planned windows that were rejected."""
+        rejected = sum(self.rejected.values())
+        return rejected / max(rejected + self.clips, 1)
+
+
+def build(
+    dataset: Dataset,
+    options: Any,
+    config: BuildConfig,
+    *,
+    raw: Path,
+    out: Path,
+    workers: int,
+    limit: int | None = None,
+) -> BuildReport:
+    """Builds shards from a dataset.
+
+    A recording that cannot be read is quarantined with its message and the rest goes on.
+
+    Args:
+        dataset: the plug-in.
+        options: its options.
+        config: the build's configuration.
+        raw: where the dataset's raw files lie or are brought to.
+        out: the build's folder.
+        workers: processes.
+        limit: build only the first so many recordings.
+
+    Raises:
+        EgotriadError: when nothing at all could be built; `out` then holds no shards.
+    """
+    started = datetime.now(UTC)
+    dataset.download(raw, options)
+    plans = plan_build(dataset.recordings(raw, options), config)[:limit]
+    if not plans:
+        raise RecordingError(f"{dataset.name}: there are no recordings to build")
+    folder = out / "parts"
+    _remove_orphans(out)
+    jobs = [PartJob(plan=plan, config=config, folder=folder) for plan in plans]
+    parts = {job.plan.key: part for job in jobs if (part := find_part(job)) is not None}
+    reused = len(parts)
+    failed = _build_parts(jobs, parts, out, workers)
+    chosen = [parts[job.plan.key] for job in jobs if job.plan.key in parts]
+    report = _report(out, chosen, reused, failed)
+    if not report.clips:
+        raise RecordingError(_nothing_built(report))
+    pack(chosen, folder, out, config, title=f"{dataset.name} shards")
+    provenance = _provenance(dataset, options, config, plans, chosen, report)
+    provenance["utc"] = {
+        "start": started.isoformat(timespec="seconds"),
+        "end": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_text(out / "provenance.json", canonical_json(provenance) + "\n")
+    return report
+
+
+def _build_parts(
+    jobs: list[PartJob], parts: dict[str, Part], out: Path, workers: int
+) -> dict[str, str]:
+    """Builds what is missing into `parts`; returns recording id -> message of what failed."""
+    missing = [job for job in jobs if job.plan.key not in parts]
+    failed: dict[str, str] = {}
+    results = engine.run(build_part, missing, workers=workers)
+    for job, result in track(results, total=len(missing), what="recordings built"):
+        name = job.plan.recording.recording_id
+        record = out / "quarantine" / f"{name}.json"
+        if isinstance(result, Part):
+            parts[job.plan.key] = result
+            record.unlink(missing_ok=True)
+            continue
+        if not isinstance(result, EgotriadError):
+            # A defect of ours, or the machine's: say where, and do not bury it.
+            raise EgotriadError(f"{name}: {type(result).__name__}: {result}") from result
+        failed[name] = str(result)
+        write_text(
+            record,
+            canonical_json(
+                {"recording": name, "error": type(result).__name__, "message": failed[name]}
+            )
+            + "\n",
+        )
+        logger.warning("%s", result)
+    return failed
+
+
+def _report(out: Path, parts: list[Part], reused: int, failed: dict[str, str]) -> BuildReport:
+    rejected = Counter(entry["reason"] for part in parts for entry in part.rejected)
+    return BuildReport(
+        out=out,
+        clips=sum(part.rows for part in parts),
+        events=sum(part.event_count or 0 for part in parts),
+        hours=sum(part.duration_us for part in parts) / 3.6e9,
+        recordings=len(parts),
+        reused=reused,
+        failed=failed,
+        rejected=dict(sorted(rejected.items())),
+    )
+
+
+def _nothing_built(report: BuildReport) -> str:
+    if report.failed:
+        first = next(iter(report.failed.values()))
+        more = f" (and {len(report.failed) - 1} more failed)" if len(report.failed) > 1 else ""
+        return f"{first}{more}"
+    reasons = ", ".join(f"{count} x {reason}" for reason, count in report.rejected.items())
+    why = reasons or "none fits: recordings shorter than the window, or without narrations"
+    return f"no window became a clip ({why}); see --windows and --window-s"
+
+
+def _provenance(
+    dataset: Dataset,
+    options: Any,
+    config: BuildConfig,
+    plans: list[RecordingPlan],
+    parts: list[Part],
+    report: BuildReport,
+) -> dict[str, Any]:
+    versions = {plan.recording.source_version for plan in plans}
+    return {
+        "builder": BUILDER,
+        "revision": source_revision(),
+        "environment": environment(),
+        "config": config_record(config),
+        "event_simulator": {"parameters": asdict(config.dvs), "sim_id": config.dvs.sim_id}
+        if config.events
+        else None,
+        "source": {
+            "dataset": dataset.name,
+            "versions": sorted(versions),
+            "licence_id": dataset.licence_id,
+            "options": options_record(options),
+        },
+        "counts": {
+            "planned_windows": sum(len(plan.windows) + len(plan.outside) for plan in plans),
+            "built_windows": report.clips,
+            "rejected_windows": report.rejected,
+            "recordings": report.recordings,
+            "quarantined": report.failed,
+        },
+        "recordings": [
+            {"recording": part.recording, "sources": part.sources, "notes": part.notes}
+            for part in sorted(parts, key=lambda part: part.recording)
+        ],
+    }
+
+
+def _remove_orphans(out: Path) -> None:
+    """Deletes temporary files of processes that are gone."""
+    for file in out.rglob("*.tmp-*"):
+        pid = file.name.rpartition("-")[2]
+        if pid.isdigit() and not _alive(int(pid)):
+            file.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

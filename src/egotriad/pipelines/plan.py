@@ -1,0 +1,182 @@
+"""What a build will do, decided before anything is decoded."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from egotriad.converters.dvs import DvsConfig
+from egotriad.converters.windows import SpanPolicy, Window, WindowPolicy, plan_windows
+from egotriad.manifests import Recording
+from egotriad.manifests.errors import UsageError
+from egotriad.manifests.files import short_hash
+from egotriad.manifests.schema import SCHEMA_VERSION
+from egotriad.manifests.split import split_of
+
+__all__ = ["BuildConfig", "RecordingPlan", "plan_build", "plan_recording"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildConfig:
+    """Everything that decides the bytes of a build, besides its inputs.
+
+    Attributes:
+        windows: `grid` (from 0, without overlap) or `narration` (one centred on each narration).
+        window_s: length of a window in seconds.
+        stride_s: distance between grid windows in seconds; the window's length when not given.
+        event_spans: where inside a window events are synthesised: `full`, `0.05s@center`,
+            `0.1s@peak` (densest 100 ms near the narration), `0.1s x3 /0.05s @peak`, ...
+        imu: whether clips need an IMU; --no-imu builds clips without.
+        imu_rate_hz: rate of the IMU grid in shards.
+        longest_gap_s: gaps in the IMU up to this length are interpolated over, longer ones masked.
+        max_gap_fraction: a window with a larger share of masked IMU samples is rejected.
+        events: whether clips need events; --no-events builds clips without.
+        sensor: event sensor size, `346x260` (DAVIS346), ... or `native` (the video's own).
+        fit: `crop` cuts the video to the sensor's aspect, `stretch` distorts it (as v2e does).
+        pos_thres: ON contrast threshold in natural-log units.
+        neg_thres: OFF contrast threshold in natural-log units.
+        timing: `crossing` (each event at its pixel's own threshold crossing) or `slots` (v2e's).
+        max_events: a window with more events is rejected and reported, never truncated.
+        preview: whether each row carries a PNG of its first events.
+        shard_mib: size of event data after which a shard is closed, in MiB.
+    """
+
+    windows: str = "grid"
+    window_s: float = 5.0
+    stride_s: float | None = None
+    event_spans: str = "full"
+    imu: bool = True
+    imu_rate_hz: float = 200.0
+    longest_gap_s: float = 0.05
+    max_gap_fraction: float = 0.0
+    events: bool = True
+    sensor: str = "346x260"
+    fit: str = "crop"
+    pos_thres: float = 0.2
+    neg_thres: float = 0.2
+    timing: str = "crossing"
+    max_events: int = 64_000_000
+    preview: bool = True
+    shard_mib: int = 512
+
+    def __post_init__(self) -> None:
+        if not (self.imu or self.events):
+            raise UsageError("--no-imu and --no-events together leave nothing to build")
+        if self.fit not in ("crop", "stretch"):
+            raise UsageError(f"--fit: got {self.fit!r}, need 'crop' or 'stretch'")
+        if not 0 < self.imu_rate_hz <= 10_000:
+            raise UsageError(f"--imu-rate-hz: got {self.imu_rate_hz}, need 0 < rate <= 10000")
+        if self.shard_mib < 1 or self.max_events < 1:
+            raise UsageError("--shard-mib and --max-events must be at least 1")
+        if not 0 <= self.max_gap_fraction <= 1 or self.longest_gap_s <= 0:
+            raise UsageError("--max-gap-fraction must lie in [0, 1], --longest-gap-s above 0")
+        # Parsing here makes a bad value a usage error before any work is done.
+        self.window_policy, self.span_policy, self.dvs, self.sensor_wh  # noqa: B018
+
+    @property
+    def window_policy(self) -> WindowPolicy:
+        """How windows are laid."""
+        return WindowPolicy(
+            kind=self.windows,
+            duration_us=round(self.window_s * 1e6),
+            stride_us=None if self.stride_s is None else round(self.stride_s * 1e6),
+        )
+
+    @property
+    def span_policy(self) -> SpanPolicy:
+        """Where in a window events are synthesised."""
+        return SpanPolicy.parse(self.event_spans)
+
+    @property
+    def dvs(self) -> DvsConfig:
+        """The event camera's parameters."""
+        return DvsConfig(pos_thres=self.pos_thres, neg_thres=self.neg_thres, timing=self.timing)
+
+    @property
+    def sensor_wh(self) -> tuple[int, int] | None:
+        """Sensor width and height, None for the video's own."""
+        if self.sensor == "native":
+            return None
+        try:
+            width, height = (int(side) for side in self.sensor.split("x"))
+        except ValueError:
+            width = height = 0
+        if not (0 < width <= 8192 and 0 < height <= 8192):
+            raise UsageError(f"--sensor: got {self.sensor!r}, need WIDTHxHEIGHT or 'native'")
+        return width, height
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits naming this configuration (and the schema it writes)."""
+        return short_hash({"config": asdict(self), "schema": SCHEMA_VERSION})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingPlan:
+    """One unit of work: a recording and its windows.
+
+    Attributes:
+        recording: what to read.
+        windows: to be built, in time order.
+        outside: windows that do not fit inside the recording.
+        split, split_group, split_origin: decided here, before decoding.
+        key: 16 hex digits over all that decides this recording's bytes; names its part files.
+    """
+
+    recording: Recording
+    windows: tuple[Window, ...]
+    outside: tuple[Window, ...]
+    split: str
+    split_group: str
+    split_origin: str
+    key: str = field(repr=False)
+
+
+def plan_recording(recording: Recording, config: BuildConfig) -> RecordingPlan:
+    """Lays the windows of one recording and assigns its split."""
+    inside, outside = plan_windows(
+        config.window_policy, recording.duration_us, recording.narrations
+    )
+    split, group, origin = split_of(recording)
+    return RecordingPlan(
+        recording=recording,
+        windows=tuple(inside),
+        outside=tuple(outside),
+        split=split,
+        split_group=group,
+        split_origin=origin,
+        key=short_hash({"config": config.hash, "recording": _description(recording)}),
+    )
+
+
+def plan_build(recordings: Iterable[Recording], config: BuildConfig) -> list[RecordingPlan]:
+    """Plans every recording, in the dataset's order.
+
+    Raises:
+        UsageError: when two recordings share an id (their shards could not be told apart).
+    """
+    plans = [plan_recording(recording, config) for recording in recordings]
+    seen: set[str] = set()
+    for plan in plans:
+        name = plan.recording.recording_id
+        if name in seen:
+            raise UsageError(f"two recordings are called {name!r}; rename one of the files")
+        seen.add(name)
+    return plans
+
+
+def _description(recording: Recording) -> dict[str, Any]:
+    """What identifies a recording's content without reading it: text, clocks, file sizes, times."""
+    return {
+        "id": recording.recording_id,
+        "wearer": recording.wearer,
+        "version": recording.source_version,
+        "duration_us": recording.duration_us,
+        "narrations": [asdict(narration) for narration in recording.narrations],
+        "align": asdict(recording.align),
+        "split": recording.official_split,
+        "group": recording.split_group,
+        "kinds": [recording.imu_kind, recording.text_source, recording.license_id],
+        "files": [
+            [path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in recording.files
+        ],
+    }
