@@ -49,10 +49,8 @@ def write_build(clips: list[Clip], out: Path) -> Path:
 def assert_same(a: Clip, b: Clip) -> None:
     for name in ("window_id", "source", "recording", "wearer", "t_start_us", "duration_us"):
         assert getattr(a, name) == getattr(b, name)
-    for name in ("event_spans", "narration", "narrations", "align", "qc", "origin"):
-        assert getattr(a, name) == pytest.approx(getattr(b, name), rel=1e-6) or getattr(
-            a, name
-        ) == getattr(b, name)
+    for name in ("event_spans", "narration", "narrations", "split", "align", "qc", "origin"):
+        assert getattr(a, name) == getattr(b, name), name
     assert (a.imu is None) == (b.imu is None)
     assert a.imu is None or a.imu.same_as(b.imu)
     assert a.events.same_as(b.events)

@@ -45,20 +45,16 @@ def _demo(*, out: Path = Path("demo"), seed: int = 0, wearers: int = 36) -> int:
     shards, target, outputs, draft, report = (
         str(out / name) for name in ("shards", "target", "outputs.parquet", "draft", "report")
     )
+    trained = ["--shards", shards, "--target", target]
     steps = [
         (build_shards, "build-shards simulated", ["--out", shards, "--wearers", str(wearers)]),
         (train_target, "train-target", ["--shards", shards, "--out", target]),
-        (
-            cache_targets,
-            "cache-targets",
-            ["--shards", shards, "--target", target, "--out", outputs],
-        ),
-        (train_draft, "train-draft", ["--shards", shards, "--outputs", outputs, "--out", draft]),
+        (cache_targets, "cache-targets", [*trained, "--out", outputs]),
+        (train_draft, "train-draft", [*trained, "--outputs", outputs, "--out", draft]),
         (
             evaluate_acceptance,
             "evaluate-acceptance",
-            ["--shards", shards, "--target", target, "--draft", draft, "--outputs", outputs]
-            + ["--out", report],
+            [*trained, "--draft", draft, "--outputs", outputs, "--out", report],
         ),
     ]
     started = time.monotonic()
@@ -82,7 +78,26 @@ def _conclude(out: Path, seconds: float) -> None:
     )
     report: dict[str, Any] = json.loads((out / "report" / "report.json").read_text())
     sys.stdout.write(
-        f"\n{report['headline']}\n"
+        f"\n{_headline(report)}\n{report['verdict']}\n"
         f"report: {out / 'report' / 'report.html'}\n"
         f"{seconds / 60:.1f} min, largest process {peak_kib / 2**20:.1f} GiB\n"
+    )
+
+
+def _headline(report: dict[str, Any]) -> str:
+    """The one row worth quoting: tau of the draft and its controls beside the target's quality."""
+    taus = ", ".join(
+        f"{label} {arm['tau_incl_bonus']:.2f} [{arm['ci95']['tau_incl_bonus'][0]:.2f}, "
+        f"{arm['ci95']['tau_incl_bonus'][1]:.2f}]"
+        for label, arm in (
+            ("IMU draft", report["arms"]["draft"]),
+            ("text-only", report["arms"]["text_only"]),
+            ("n-gram", report["arms"]["ngram"]),
+        )
+    )
+    target, lossless = report["target"], report["lossless"]
+    return (
+        f"tau (gamma {report['config']['gamma']}): {taus}; target accuracy "
+        f"{target['accuracy']:.2f}, {target['distinct_texts']} distinct texts; "
+        f"{lossless['equal']}/{lossless['checked']} texts equal to plain greedy"
     )

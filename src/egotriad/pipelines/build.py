@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from egotriad.converters.dvs import sim_id
 from egotriad.manifests import EgotriadError
 from egotriad.manifests.errors import RecordingError
 from egotriad.manifests.files import canonical_json, write_text
+from egotriad.manifests.progress import Meter
 from egotriad.pipelines import engine
 from egotriad.pipelines.dataset import Dataset
 from egotriad.pipelines.pack import pack
 from egotriad.pipelines.part import Part, PartJob, build_part, find_part
 from egotriad.pipelines.plan import BuildConfig, RecordingPlan, plan_build
-from egotriad.pipelines.progress import track
 from egotriad.pipelines.provenance import (
     BUILDER,
     config_record,
@@ -115,26 +116,23 @@ def _build_parts(
     """Builds what is missing into `parts`; returns recording id -> message of what failed."""
     missing = [job for job in jobs if job.plan.key not in parts]
     failed: dict[str, str] = {}
-    results = engine.run(build_part, missing, workers=workers)
-    for job, result in track(results, total=len(missing), what="recordings built"):
-        name = job.plan.recording.recording_id
-        record = out / "quarantine" / f"{name}.json"
-        if isinstance(result, Part):
-            parts[job.plan.key] = result
-            record.unlink(missing_ok=True)
-            continue
-        if not isinstance(result, EgotriadError):
-            # A defect of ours, or the machine's: say where, and do not bury it.
-            raise EgotriadError(f"{name}: {type(result).__name__}: {result}") from result
-        failed[name] = str(result)
-        write_text(
-            record,
-            canonical_json(
-                {"recording": name, "error": type(result).__name__, "message": failed[name]}
-            )
-            + "\n",
-        )
-        logger.warning("%s", result)
+    with Meter() as meter:
+        results = engine.run(build_part, missing, workers=workers)
+        for done, (job, result) in enumerate(results, start=1):
+            meter("recordings built", done, len(missing))
+            name = job.plan.recording.recording_id
+            record = out / "quarantine" / f"{name}.json"
+            if isinstance(result, Part):
+                parts[job.plan.key] = result
+                record.unlink(missing_ok=True)
+                continue
+            if not isinstance(result, EgotriadError):
+                # A defect of ours, or the machine's: say where, and do not bury it.
+                raise EgotriadError(f"{name}: {type(result).__name__}: {result}") from result
+            failed[name] = str(result)
+            facts = {"recording": name, "error": type(result).__name__, "message": failed[name]}
+            write_text(record, canonical_json(facts) + "\n")
+            logger.warning("%s", result)
     return failed
 
 
@@ -176,7 +174,7 @@ def _provenance(
         "revision": source_revision(),
         "environment": environment(),
         "config": config_record(config),
-        "event_simulator": {"parameters": asdict(config.dvs), "sim_id": config.dvs.sim_id}
+        "event_simulator": {"parameters": asdict(config.dvs), "sim_id": sim_id(config.dvs)}
         if config.events
         else None,
         "source": {

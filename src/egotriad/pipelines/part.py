@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from egotriad.converters.dvs import DvsEmulator
+from egotriad.converters.dvs import DvsEmulator, sim_id
 from egotriad.converters.event_frames import event_image
 from egotriad.converters.figures import png_bytes
 from egotriad.converters.imu import resample
@@ -276,7 +276,7 @@ def _clip(
             split_group=plan.split_group,
             split_origin=plan.split_origin,
             imu_source_rate_hz=None if track is None else track.rate_hz,
-            sim_id=None if events is None else job.config.dvs.sim_id,
+            sim_id=None if events is None else sim_id(job.config.dvs),
         ),
     )
 

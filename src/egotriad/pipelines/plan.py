@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from egotriad.converters.dvs import DvsConfig
 from egotriad.converters.windows import SpanPolicy, Window, WindowPolicy, plan_windows
@@ -40,7 +40,7 @@ class BuildConfig:
         shard_mib: size of event data after which a shard is closed, in MiB.
     """
 
-    windows: str = "grid"
+    windows: Literal["grid", "narration"] = "grid"
     window_s: float = 5.0
     stride_s: float | None = None
     event_spans: str = "full"
@@ -50,10 +50,10 @@ class BuildConfig:
     max_gap_fraction: float = 0.0
     events: bool = True
     sensor: str = "346x260"
-    fit: str = "crop"
+    fit: Literal["crop", "stretch"] = "crop"
     pos_thres: float = 0.2
     neg_thres: float = 0.2
-    timing: str = "crossing"
+    timing: Literal["crossing", "slots"] = "crossing"
     max_events: int = 64_000_000
     preview: bool = True
     shard_mib: int = 512
@@ -61,8 +61,6 @@ class BuildConfig:
     def __post_init__(self) -> None:
         if not (self.imu or self.events):
             raise UsageError("--no-imu and --no-events together leave nothing to build")
-        if self.fit not in ("crop", "stretch"):
-            raise UsageError(f"--fit: got {self.fit!r}, need 'crop' or 'stretch'")
         if not 0 < self.imu_rate_hz <= 10_000:
             raise UsageError(f"--imu-rate-hz: got {self.imu_rate_hz}, need 0 < rate <= 10000")
         if self.shard_mib < 1 or self.max_events < 1:

@@ -1,0 +1,161 @@
+"""Speed of the event emulator, beside v2e's own when a checkout of it is given.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_dvs.py --v2e PATH_TO_CHECKOUT
+
+Where v2e runs, `slots` must give its events exactly, or the benchmark stops.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import cv2
+import numpy as np
+from harness import Comparison, compare, environment, table, write_json
+from numpy.typing import NDArray
+
+from egotriad.converters.dvs import DvsConfig, emulate
+from egotriad.manifests import Events
+
+SIZES_WH = ((346, 260), (640, 480))
+Clip = tuple[NDArray[np.uint8], NDArray[np.float64]]
+# Modules that v2e imports for windows and file formats and the emulator itself never calls.
+UNUSED_BY_V2E = (
+    "dv_processing",
+    "easygui",
+    "engineering_notation",
+    "h5py",
+    "screeninfo",
+    "tkinter",
+)
+
+
+def main() -> None:
+    """Runs all cases, prints the table, writes the JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--v2e", type=Path, help="folder that holds v2e's `v2ecore` package")
+    parser.add_argument("--rounds", type=int, default=5, help="timed runs of each arm")
+    parser.add_argument("--frames", type=int, default=60, help="frames of each clip")
+    parser.add_argument("--json", type=Path, help="file for all numbers")
+    options = parser.parse_args()
+    v2e = load_v2e(options.v2e) if options.v2e else None
+    comparisons = []
+    for size_wh in SIZES_WH:
+        for name, clip in clips(options.frames, size_wh):
+            comparison = run_case(f"{name} {size_wh[0]}x{size_wh[1]}", clip, v2e, options.rounds)
+            comparisons.append(comparison)
+            print(table([comparison]), flush=True)
+    where = environment(("numpy", "numba", "torch"))
+    print(", ".join(f"{name} {value}" for name, value in where.items()))
+    if options.json:
+        write_json(options.json, comparisons, where)
+
+
+def run_case(name: str, clip: Clip, v2e: Any, rounds: int) -> Comparison:
+    """Times all arms on one clip, after checking that slots equal v2e."""
+    frames, times_s = clip
+    slots = DvsConfig(timing="slots", compat="v2e")
+    arms: dict[str, Callable[[], object]] = {
+        "crossing": lambda: emulate(frames, times_s),
+        "slots": lambda: emulate(frames, times_s, slots),
+    }
+    if v2e:
+        arms["v2e"] = lambda: run_v2e(v2e, frames, times_s)
+    events = emulate(frames, times_s, slots)
+    facts: dict[str, float | str] = {"events/pixel/frame": len(events) / frames[1:].size}
+    if v2e:
+        check_equal(name, events, run_v2e(v2e, frames, times_s), times_s)
+        facts["slots"] = "equal to v2e"
+    work = {"pixel": frames[1:].size, "event": len(events)}
+    peer = "v2e" if v2e else "slots"
+    return compare(name, arms, peer=peer, rounds=rounds, work=work, facts=facts)
+
+
+def clips(n: int, size_wh: tuple[int, int]) -> Iterator[tuple[str, Clip]]:
+    """Named clips: textures that drift slowly at 300 Hz and fast at 25 Hz, an edge, a static one."""
+    at_300_hz, at_25_hz = np.arange(n) / 300, np.arange(n) / 25
+    slow = drifting_texture(n, size_wh, pixels_per_frame=0.5)
+    yield "drifting texture, 300 Hz", (slow, at_300_hz)
+    yield "fast texture, 25 Hz", (drifting_texture(n, size_wh, pixels_per_frame=6.0), at_25_hz)
+    yield "moving edge, 300 Hz", (moving_edge(n, size_wh), at_300_hz)
+    yield "static texture, 300 Hz", (np.repeat(slow[:1], n, axis=0), at_300_hz)
+
+
+def drifting_texture(
+    n: int, size_wh: tuple[int, int], *, pixels_per_frame: float
+) -> NDArray[np.uint8]:
+    """Blurred noise over the whole range of levels, moving to the left; uint8 (n, H, W)."""
+    width, height = size_wh
+    extent = (height, width + int(n * pixels_per_frame) + 2)
+    noise = np.random.default_rng(0).random(extent, dtype=np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 3.0)
+    texture = 10 + 235 * (smooth - smooth.min()) / np.ptp(smooth)
+    shifts = (np.array([[1, 0, -k * pixels_per_frame], [0, 1.0, 0]]) for k in range(n))
+    return np.stack([cv2.warpAffine(texture, s, size_wh) for s in shifts]).astype(np.uint8)
+
+
+def moving_edge(n: int, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """A slanted, blurred edge from dark to bright that crosses the frame; uint8 (n, H, W)."""
+    y, x = np.mgrid[: size_wh[1], : size_wh[0]]
+    position = np.linspace(0, size_wh[0], n)[:, None, None]
+    return (20 + 210 / (1 + np.exp((x + 0.3 * y - position) / 1.5))).astype(np.uint8)
+
+
+def load_v2e(folder: Path) -> Any:
+    """v2e's emulator class, imported from a checkout without its windows and file formats."""
+    sys.path.insert(0, str(folder))
+    for name in UNUSED_BY_V2E:
+        if name == "h5py" or importlib.util.find_spec(name) is None:
+            sys.modules[name] = MagicMock()
+    import torch
+
+    torch.set_num_threads(1)
+    return importlib.import_module("v2ecore.emulator").EventEmulator
+
+
+def run_v2e(
+    emulator_class: Any, frames: NDArray[np.uint8], times_s: NDArray[np.float64]
+) -> list[NDArray[np.float32]]:
+    """v2e's events (N, 4) of every frame: t in seconds, x, y, +1 or -1."""
+    emulator = emulator_class(
+        pos_thres=0.2,
+        neg_thres=0.2,
+        sigma_thres=0.0,
+        leak_rate_hz=0.0,
+        leak_jitter_fraction=0.0,
+        noise_rate_cov_decades=0.0,
+        device="cpu",
+    )
+    events = [emulator.generate_events(frame, t) for frame, t in zip(frames, times_s, strict=True)]
+    return [np.zeros((0, 4), np.float32) if part is None else part for part in events]
+
+
+def check_equal(
+    name: str, ours: Events, theirs: list[NDArray[np.float32]], times_s: NDArray[np.float64]
+) -> None:
+    """Stops unless both are the same multiset of (frame, x, y, p) at the same times."""
+    joined = np.concatenate(theirs).astype(np.float64)
+    their_frame = np.repeat(np.arange(len(theirs)), [len(part) for part in theirs])
+    our_frame = np.searchsorted(np.floor(times_s * 1e6 + 0.5), ours.t_us)
+    t_s, order = [], []
+    for frame, t, x, y, p in (
+        (their_frame, joined[:, 0], joined[:, 1], joined[:, 2], joined[:, 3] > 0),
+        (our_frame, ours.t_us / 1e6, ours.x, ours.y, ours.p),
+    ):
+        rows = np.stack([frame, y, x, p, t], axis=1).astype(np.float64)
+        rows = rows[np.lexsort(rows.T[::-1])]
+        order.append(rows[:, :4])
+        t_s.append(rows[:, 4])
+    if not np.array_equal(*order):
+        raise SystemExit(f"{name}: {len(ours)} events, v2e has {len(joined)}: not the same")
+    late = np.abs(t_s[0] - t_s[1]) > np.maximum(1e-6, 1.2e-7 * t_s[0])
+    if late.any():
+        raise SystemExit(f"{name}: {late.sum()} of {len(ours)} event times differ from v2e's")
+
+
+if __name__ == "__main__":
+    main()

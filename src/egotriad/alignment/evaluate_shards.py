@@ -1,0 +1,84 @@
+"""Acceptance of a trained draft on a build: loads and checks everything, measures, reports."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from egotriad.alignment.evaluate import Evaluation, EvaluationConfig, evaluate
+from egotriad.alignment.report import write_html
+from egotriad.alignment.report_files import write_report
+from egotriad.alignment.target_outputs import read_target_outputs
+from egotriad.alignment.target_quality import target_quality
+from egotriad.manifests.errors import UsageError, located
+from egotriad.manifests.files import sha256_file
+from egotriad.manifests.shards import read_shards, shards_sha256
+from egotriad.models.folder import check_same_tokenizer, folder_sha256, load_model
+from egotriad.models.tokenizer import tokenizer_sha256
+
+__all__ = ["evaluate_on_shards"]
+
+
+def evaluate_on_shards(
+    shards: Path,
+    target_folder: Path,
+    draft_folder: Path,
+    text_draft_folder: Path | None,
+    target_outputs: Path,
+    out: Path,
+    config: EvaluationConfig,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Evaluates a draft and writes `report.json`, `clips.jsonl` and `report.html` into `out`.
+
+    Args:
+        shards: a build that holds `config.split`.
+        target_folder: the target.
+        draft_folder: the IMU draft.
+        text_draft_folder: its text-only twin, or None.
+        target_outputs: the target's cached texts on the same shards.
+        out: folder for the report; made when missing.
+        config: how to measure.
+        progress: called with (clips done, clips in all).
+
+    Raises:
+        UsageError: when a folder holds a draft where a target is needed, or the reverse.
+        TokenizerMismatch: when the models do not share their vocabulary.
+        CheckpointError, ShardError: when something cannot be read or belongs to something else.
+        EvaluationError: see `evaluate`.
+    """
+    folders = {"target": target_folder, "draft": draft_folder}
+    if text_draft_folder is not None:
+        folders["text_draft"] = text_draft_folder
+    loaded = {role: load_model(folder) for role, folder in folders.items()}
+    tokenizer = loaded["target"][1]
+    metas: dict[str, dict[str, Any]] = {}
+    for role, (model, own_tokenizer, meta) in loaded.items():
+        if model.kind != role.removeprefix("text_"):
+            raise UsageError(f"{folders[role]}: holds a {model.kind}, need a {role}")
+        with located(role):
+            check_same_tokenizer(tokenizer, own_tokenizer)
+        metas[role] = {"name": model.name, "sha256": folder_sha256(folders[role]), **meta}
+    outputs = read_target_outputs(target_outputs)
+    sources = {
+        "shards_sha256": shards_sha256(shards),
+        "target_sha256": metas["target"]["sha256"],
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+    }
+    outputs.check_belongs_to(**sources)
+    evaluation = evaluate(
+        read_shards(shards, split=config.split),
+        loaded["target"][0],
+        loaded["draft"][0],
+        loaded["text_draft"][0] if text_draft_folder else None,
+        outputs,
+        config,
+        tokenizer=tokenizer,
+        metas=metas,
+        sources={**sources, "target_outputs_sha256": sha256_file(target_outputs)},
+        quality=target_quality(outputs, read_shards(shards, events=False), split=config.split),
+        progress=progress,
+    )
+    write_report(evaluation, out)
+    write_html(evaluation, read_shards(shards, split=config.split), out / "report.html")
+    return evaluation

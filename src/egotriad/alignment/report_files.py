@@ -1,0 +1,139 @@
+"""`report.json` and `clips.jsonl`: an evaluation as files for programs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from egotriad.alignment.arms import DRAFT, ArmRun, ClipResult
+from egotriad.alignment.bootstrap import Interval
+from egotriad.alignment.cautions import cautions
+from egotriad.alignment.cost import predicted_speedup
+from egotriad.alignment.evaluate import Evaluation
+from egotriad.manifests.files import write_text
+
+__all__ = ["report_json", "write_report"]
+
+SCHEMA_VERSION = 1
+
+
+def write_report(evaluation: Evaluation, folder: Path) -> None:
+    """Writes `report.json` and `clips.jsonl` (one line per evaluated clip) into a folder."""
+    lines = [_line(clip_json(clip)) for clip in evaluation.clips]
+    write_text(folder / "clips.jsonl", "".join(lines))
+    report = json.dumps(report_json(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(folder / "report.json", report + "\n")
+
+
+def report_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The whole report as JSON values.
+
+    Top level: schema_version, verdict, cautions, config, environment, models, sources, data, arms
+    (each with every acceptance number and `ci95`), tau_gains (draft minus control, paired),
+    lossless, target, cost (seconds of CPU time). Null where nothing was counted.
+    """
+    summary = evaluation.summary
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "verdict": evaluation.verdict,
+        "cautions": list(cautions(evaluation)),
+        "config": asdict(evaluation.config),
+        "environment": dict(evaluation.environment),
+        "models": {name: dict(meta) for name, meta in evaluation.models.items()},
+        "sources": dict(evaluation.sources),
+        "data": _data(evaluation),
+        "arms": {
+            name: {
+                **asdict(arm.metrics),
+                "ci95": {
+                    "tau_incl_bonus": _ends(arm.tau),
+                    "accepted_over_drafted": _ends(arm.accepted_over_drafted),
+                    "alpha_conditional": _ends(arm.alpha_conditional),
+                },
+            }
+            for name, arm in summary.arms.items()
+        },
+        "tau_gains": {
+            name: {"value": gain.value, "ci95": _ends(gain)}
+            for name, gain in summary.tau_gains.items()
+        },
+        "lossless": _lossless(evaluation),
+        "target": {
+            "distinct_texts": summary.distinct_texts,
+            "mean_tokens": summary.mean_tokens,
+            "accuracy": evaluation.quality.accuracy if evaluation.quality else None,
+            "confusion": evaluation.quality.confusion if evaluation.quality else None,
+        },
+        "cost": _cost(evaluation),
+    }
+
+
+def clip_json(clip: ClipResult) -> dict[str, Any]:
+    """One evaluated clip as JSON values: texts, and every round of every arm."""
+    return {
+        "window_id": clip.window_id,
+        "recording": clip.recording,
+        "wearer": clip.wearer,
+        "narration": clip.narration,
+        "target_text": clip.target_text,
+        "target_ids": list(clip.target_ids),
+        "arms": {name: _run(run) for name, run in clip.arms.items()},
+    }
+
+
+def _run(run: ArmRun) -> dict[str, Any]:
+    return {
+        "rounds": [
+            {"drafted": list(r.drafted), "matched": r.matched, "emitted": list(r.emitted)}
+            for r in run.rounds
+        ],
+        "teacher_forced": list(run.forced),
+        "equal": run.divergence is None,
+    }
+
+
+def _data(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "split": evaluation.config.split,
+        "requested": evaluation.requested,
+        "evaluated": len(evaluation.clips),
+        "failed": len(evaluation.failures),
+        "failures": [asdict(failure) for failure in evaluation.failures],
+        "recordings": evaluation.summary.recordings,
+        "wearers": len({clip.wearer for clip in evaluation.clips if clip.wearer is not None}),
+        "ngram_texts": evaluation.ngram_texts,
+        "overlaps": list(evaluation.overlaps),
+    }
+
+
+def _lossless(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "checked": evaluation.summary.checked,
+        "equal": evaluation.summary.equal,
+        "oracle_complete": evaluation.summary.oracle_complete,
+        "first_divergence": [
+            {"window_id": clip.window_id, "arm": name, **asdict(run.divergence)}
+            for clip in evaluation.clips
+            for name, run in clip.arms.items()
+            if run.divergence
+        ],
+    }
+
+
+def _cost(evaluation: Evaluation) -> dict[str, float]:
+    tau = evaluation.summary.arms[DRAFT].metrics.tau_incl_bonus
+    return {
+        **asdict(evaluation.costs),
+        "c": evaluation.costs.c,
+        "v": evaluation.costs.v,
+        "speedup_predicted": predicted_speedup(tau, evaluation.config.gamma, evaluation.costs),
+    }
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"

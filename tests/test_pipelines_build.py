@@ -1,0 +1,245 @@
+"""The builder on recordings made here: what is rejected, what fails, what survives."""
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import av
+import numpy as np
+import pytest
+
+from egotriad.manifests import Alignment, ImuTrack, Narration, Recording, SensorStream
+from egotriad.manifests.errors import RecordingError, UsageError
+from egotriad.manifests.shards import read_shards
+from egotriad.pipelines.build import build
+from egotriad.pipelines.cli import build_shards
+from egotriad.pipelines.engine import run
+from egotriad.pipelines.plan import BuildConfig, plan_build
+
+
+def still_imu(seconds: float, gap_s: tuple[float, float] = (0.0, 0.0)) -> ImuTrack:
+    t_us = (np.arange(round(seconds * 200)) * 5000).astype(np.int64)
+    keep = (t_us < gap_s[0] * 1e6) | (t_us >= gap_s[1] * 1e6)
+    t_us = t_us[keep]
+    accel = np.zeros((3, len(t_us)))
+    accel[2] = 9.81
+    return ImuTrack(
+        accel=SensorStream(t_us, accel),
+        gyro=SensorStream(t_us, np.zeros((3, len(t_us)))),
+        rate_hz=200.0,
+        notes={},
+    )
+
+
+def broken_imu() -> ImuTrack:
+    raise RecordingError("row 17: got 'abc', need a number")
+
+
+def moving_bar(path: Path, seconds: float) -> Path:
+    """A bright bar that moves one pixel a frame over grey, 30 frames per second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(round(seconds * 30)):
+            image = np.full((48, 64, 3), 80, np.uint8)
+            image[:, (k % 56) : (k % 56) + 8] = 220
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+class Made:
+    """A dataset whose recordings are handed over."""
+
+    name: ClassVar[str] = "made"
+    licence_id: ClassVar[str] = "own"
+    build_defaults: ClassVar[dict[str, Any]] = {}
+    Options: ClassVar[type] = dict
+
+    def __init__(self, recordings: list[Recording]) -> None:
+        self._recordings = recordings
+
+    def download(self, raw: Path, options: Any) -> None:
+        pass
+
+    def recordings(self, raw: Path, options: Any) -> Iterator[Recording]:
+        yield from self._recordings
+
+    def fake(self, raw: Path) -> Any:
+        return {}
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    """Four seconds of video with a still IMU and two narrations."""
+    video = moving_bar(tmp_path / "bar.mp4", 4.0)
+    return Recording(
+        source="made",
+        source_version="1",
+        recording_id="bar",
+        wearer=None,
+        video_path=video,
+        read_imu=functools.partial(still_imu, 4.0),
+        narrations=(Narration(t_us=500_000, text="one"), Narration(t_us=2_500_000, text="two")),
+        duration_us=4_000_000,
+        license_id="own",
+        imu_kind="synthetic",
+        text_source="label",
+        align=Alignment(status="assumed"),
+        files=(video,),
+    )
+
+
+CONFIG = BuildConfig(window_s=1.0, sensor="native")
+
+
+def make(recordings: list[Recording], tmp_path: Path, config: BuildConfig = CONFIG) -> Any:
+    return build(Made(recordings), {}, config, raw=tmp_path, out=tmp_path / "out", workers=1)
+
+
+def test_events_follow_the_moving_bar(recording: Recording, tmp_path: Path) -> None:
+    report = make([recording], tmp_path)
+    clips = list(read_shards(tmp_path / "out"))
+    assert report.clips == len(clips) == 4
+    events = clips[1].events
+    frame = (events.t_us + clips[1].t_start_us) / 1e6 * 30
+    # The bar's right edge, brighter than before, is at column 7 + frame (modulo 56).
+    ahead = (events.x - frame[:]) % 56
+    on, off = ahead[events.p], ahead[~events.p]
+    assert np.median(on) == pytest.approx(7, abs=1.5)
+    assert min(np.median(off), 56 - np.median(off)) <= 1.5
+    assert [clip.narration for clip in clips] == ["one", None, "two", None]
+    assert clips[2].narrations[0].t_us == 500_000
+
+
+def test_narration_windows_that_stick_out_are_reported(
+    recording: Recording, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, windows="narration", window_s=1.5)
+    report = make([recording], tmp_path, config)
+    assert (report.clips, report.rejected) == (1, {"outside-recording": 1})
+    (line,) = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "outside-recording"
+
+
+def test_a_gap_in_the_imu_rejects_its_window_only(recording: Recording, tmp_path: Path) -> None:
+    gappy = dataclasses.replace(recording, read_imu=functools.partial(still_imu, 4.0, (1.2, 1.7)))
+    report = make([gappy], tmp_path)
+    assert (report.clips, report.rejected) == (3, {"imu-gap": 1})
+    kept = make([gappy], tmp_path, dataclasses.replace(CONFIG, max_gap_fraction=0.6))
+    assert kept.clips == 4
+    masked = list(read_shards(tmp_path / "out"))[1]
+    assert 0.4 < 1 - masked.imu.valid.mean() < 0.6
+    assert np.isnan(masked.imu.data[:, ~masked.imu.valid]).all()
+    assert masked.qc.imu_gap_fraction == pytest.approx(1 - masked.imu.valid.mean(), abs=1e-6)
+
+
+def test_a_video_shorter_than_its_recording_rejects_the_rest(
+    recording: Recording, tmp_path: Path
+) -> None:
+    longer = dataclasses.replace(
+        recording, duration_us=6_000_000, read_imu=functools.partial(still_imu, 6.0)
+    )
+    report = make([longer], tmp_path)
+    assert report.clips == 4
+    assert report.rejected == {"video-ends": 2}
+
+
+def test_one_broken_recording_among_good_ones_is_quarantined(
+    recording: Recording, tmp_path: Path
+) -> None:
+    bad = dataclasses.replace(recording, recording_id="bad", read_imu=broken_imu)
+    none = dataclasses.replace(recording, recording_id="none", read_imu=None)
+    report = make([bad, recording, none], tmp_path)
+    assert report.clips == 4
+    assert report.failed["bad"] == "made/bad: row 17: got 'abc', need a number"
+    assert "--no-imu" in report.failed["none"]
+    record = json.loads((tmp_path / "out" / "quarantine" / "bad.json").read_text())
+    assert record["error"] == "RecordingError"
+    mended = make([dataclasses.replace(bad, read_imu=recording.read_imu), recording], tmp_path)
+    assert mended.failed == {}
+    assert not (tmp_path / "out" / "quarantine" / "bad.json").exists()
+
+
+def test_when_nothing_can_be_built_no_shards_appear(recording: Recording, tmp_path: Path) -> None:
+    bad = dataclasses.replace(recording, read_imu=broken_imu)
+    with pytest.raises(RecordingError, match="row 17"):
+        make([bad], tmp_path)
+    out = tmp_path / "out"
+    assert not (out / "data").exists()
+    assert not (out / "manifest.jsonl").exists()
+    assert not list(out.rglob("*.parquet*"))
+
+
+def test_clips_without_imu_or_without_events(recording: Recording, tmp_path: Path) -> None:
+    silent = dataclasses.replace(recording, read_imu=None)
+    make([silent], tmp_path, dataclasses.replace(CONFIG, imu=False))
+    assert all(clip.imu is None for clip in read_shards(tmp_path / "out"))
+    blind = dataclasses.replace(recording, video_path=None)
+    make([blind], tmp_path, dataclasses.replace(CONFIG, events=False))
+    assert all(clip.events is None for clip in read_shards(tmp_path / "out"))
+    assert not list((tmp_path / "out" / "events").glob("*.parquet"))
+
+
+def test_shards_close_after_their_size_and_keep_the_rows_aligned(
+    recording: Recording, tmp_path: Path
+) -> None:
+    names = [f"r{k}" for k in range(3)]
+    copies = [dataclasses.replace(recording, recording_id=n, official_split="train") for n in names]
+    noisy = dataclasses.replace(CONFIG, shard_mib=1, pos_thres=0.01, neg_thres=0.01)
+    make(copies, tmp_path, dataclasses.replace(noisy, window_s=4.0))
+    files = sorted(p.name for p in (tmp_path / "out" / "events").iterdir())
+    assert len(list(read_shards(tmp_path / "out"))) == 3
+    assert files == [f"train-{k:05d}-of-{len(files):05d}.parquet" for k in range(len(files))]
+
+
+def test_changed_options_never_mix_with_old_parts(recording: Recording, tmp_path: Path) -> None:
+    make([recording], tmp_path)
+    before = (tmp_path / "out" / "SHA256SUMS").read_text()
+    report = make([recording], tmp_path, dataclasses.replace(CONFIG, pos_thres=0.3))
+    assert report.reused == 0
+    assert (tmp_path / "out" / "SHA256SUMS").read_text() != before
+    again = make([recording], tmp_path)
+    assert again.reused == 1
+    assert (tmp_path / "out" / "SHA256SUMS").read_text() == before
+
+
+def test_planning_refuses_two_recordings_of_one_name(recording: Recording) -> None:
+    with pytest.raises(UsageError, match="two recordings are called 'bar'"):
+        plan_build([recording, recording], CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["simulate", "--out", "x"], "did you mean simulated"),
+        (["gopro", "--out", "x", "--input", "a.mp4", "--sensor", "big"], "WIDTHxHEIGHT"),
+        (["gopro", "--out", "x", "--input", "a.mp4", "--event-spans", "soon"], "for example"),
+        (["gopro", "--out", "x", "--input", "a.mp4", "--no-imu", "--no-events"], "nothing to"),
+        (["gopro", "--out", "x", "--input", "a.mp4", "--colour", "red"], "--colour"),
+        (["gopro", "--input", "a.mp4"], "--out"),
+        (["gopro", "--out", "x", "--input", "a.mp4", "--pos-thres", "-1"], "pos_thres"),
+    ],
+)
+def test_wrong_words_are_usage_errors(
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert build_shards(words) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_engines_give_every_result_and_every_error(workers: int) -> None:
+    results = dict(run(math.sqrt, [0.0, 1.0, -1.0, 4.0, 9.0, 16.0], workers=workers))
+    assert isinstance(results.pop(-1.0), ValueError)
+    assert results == {0.0: 0.0, 1.0: 1.0, 4.0: 2.0, 9.0: 3.0, 16.0: 4.0}
