@@ -162,7 +162,7 @@ def test_the_page_shows_verdict_cautions_arms_target_and_examples(
         "text-only draft",
         "n-gram table",
         "IMU shuffled",
-        "oracle (target itself)",
+        "oracle (target)",
         "4 different texts about 16 clips, 5.0 tokens on average.",
         "It names the true activity in 75% of the clips.",
         "unknown",

@@ -201,6 +201,13 @@ def plain_greedy_from(fresh: DecoderState, emitted: list[int], n: int) -> list[i
     return out
 
 
+def test_a_proposer_asked_about_another_text_forgets_what_it_held() -> None:
+    proposer = DraftProposer(state(1, 6), NEVER)
+    proposer.propose([10, 11, 12, 13], 4)
+    for emitted in ([20, 21, 22, 23, 24], [20, 21, 30, 31], [20, 21], []):
+        assert proposer.propose(emitted, 3) == plain_greedy_from(state(1, 6), emitted, 3)
+
+
 def test_after_full_acceptance_two_ids_are_fed_and_otherwise_one() -> None:
     class Spy(Script):
         def __init__(self, text: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from egotriad.converters import dvs
 from egotriad.converters.dvs import DvsConfig, DvsEmulator, emulate, sim_id
 from egotriad.converters.dvs_kernels import Bounds, Pixels, compiled, start_bounds
 from egotriad.manifests import Events
@@ -174,11 +175,11 @@ def test_under_constant_motion_crossing_times_are_spread_evenly_and_slots_are_no
 
 def test_a_static_scene_and_a_first_frame_are_silent() -> None:
     frame = drifting_texture(1)
-    events = emulate(np.repeat(frame, 5, axis=0), np.arange(5) / 30)
+    events = emulate(np.repeat(frame, 5, axis=0), np.arange(5) / 30, DvsConfig())
     assert len(events) == 0
     assert events.size_wh == (40, 30)
-    assert len(emulate(frame, np.array([0.5]))) == 0
-    assert len(emulate(frame[:0], np.array([]))) == 0
+    assert len(emulate(frame, np.array([0.5]), DvsConfig())) == 0
+    assert len(emulate(frame[:0], np.array([]), DvsConfig())) == 0
 
 
 @pytest.mark.parametrize("hdr", [False, True])
@@ -202,11 +203,18 @@ def test_cutting_a_stream_into_pieces_changes_nothing(timing: Any, hdr: bool) ->
             np.testing.assert_array_equal(joined, getattr(whole, name))
 
 
+def test_the_size_of_the_inner_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, times_s = drifting_texture(9), np.arange(9) / 30
+    whole = emulate(frames, times_s, V2E)
+    monkeypatch.setattr(dvs, "_BLOCK_PIXELS", 2 * 40 * 30)
+    assert emulate(frames, times_s, V2E).same_as(whole)
+
+
 def test_one_shot_and_stream_agree_on_whole_microseconds() -> None:
     frames = drifting_texture(6)
     t_us = np.arange(6) * 33_333
     stream = DvsEmulator(DvsConfig(), (40, 30)).feed(frames, t_us)
-    np.testing.assert_array_equal(emulate(frames, t_us / 1e6).t_us, stream.t_us)
+    np.testing.assert_array_equal(emulate(frames, t_us / 1e6, DvsConfig()).t_us, stream.t_us)
 
 
 def test_events_lie_after_the_earlier_frame_and_not_after_the_later() -> None:
@@ -255,11 +263,13 @@ def test_a_pixels_bounds_are_exactly_the_levels_that_stay_silent() -> None:
 
 def test_input_may_be_read_only_or_strided_and_is_left_alone() -> None:
     frames = drifting_texture(4)
-    expected = emulate(frames, np.arange(4) / 30)
+    times_s = np.arange(4) / 30
+    expected = emulate(frames, times_s, DvsConfig())
     before = frames.copy()
     frames.flags.writeable = False
-    assert emulate(frames, np.arange(4) / 30).same_as(expected)
-    assert emulate(np.repeat(frames, 2, axis=2)[:, :, ::2], np.arange(4) / 30).same_as(expected)
+    assert emulate(frames, times_s, DvsConfig()).same_as(expected)
+    strided = np.repeat(frames, 2, axis=2)[:, :, ::2]
+    assert emulate(strided, times_s, DvsConfig()).same_as(expected)
     np.testing.assert_array_equal(frames, before)
 
 
@@ -308,7 +318,7 @@ def test_unusable_frames_are_named_and_leave_the_stream_as_it_was() -> None:
     with pytest.raises(UsageError, match="t_us: got float64, need int64"):
         stream.feed(np.zeros((2, 3, 4), np.uint8), t_us.astype(float))
     with pytest.raises(UsageError, match="times_s: got int64, need float64"):
-        emulate(np.zeros((2, 3, 4), np.uint8), t_us)
+        emulate(np.zeros((2, 3, 4), np.uint8), t_us, DvsConfig())
     assert len(stream.feed(np.zeros((2, 3, 4), np.uint8), t_us)) == 0
 
 
@@ -331,6 +341,6 @@ def test_times_must_increase_within_and_between_calls() -> None:
     with pytest.raises(UsageError, match="6 us is followed by 3600000006 us"):
         stream.feed(frames[:1], np.array([3_600_000_006]))
     with pytest.raises(UsageError, match="need finite times"):
-        emulate(frames, np.array([0.0, np.nan]))
+        emulate(frames, np.array([0.0, np.nan]), DvsConfig())
     with pytest.raises(UsageError, match="begin at -1000000 us, need 0 to"):
         emulate(frames, np.array([-1.0, 0.0]), V2E)

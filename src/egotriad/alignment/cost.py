@@ -42,7 +42,7 @@ def measure_steps(
     """Times single passes of both models, interleaved, after their prefixes.
 
     CPU time of the process: other processes do not disturb it, but it says nothing about a GPU.
-    Both states are left rolled back to their prefixes.
+    Whatever the states held after their prefixes is forgotten.
 
     Args:
         target: on some clip.
@@ -76,6 +76,4 @@ def _timed(state: SequenceState, ids: list[int]) -> float:
     state.rollback(state.length)
     start = time.process_time()
     state.feed(ids)[-1].argmax().item()  # reading the result waits for it
-    spent = time.process_time() - start
-    state.rollback(state.length)
-    return spent
+    return time.process_time() - start

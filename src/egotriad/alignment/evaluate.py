@@ -4,7 +4,7 @@ Every arm of `arms.py` runs the real loop on every clip, always against the same
 """
 
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,8 @@ class EvaluationConfig:
         ngram_order: of the n-gram control.
         bootstrap_draws: resamples of the recordings behind every interval.
         seed: of the bootstrap and of the shuffled IMU.
-        allow_overlap: evaluate clips of wearers or recordings a draft was trained on; the report
-            then says so.
+        allow_overlap: evaluate clips of wearers or recordings that a draft was trained on, or
+            drafts that do not say; the report then does.
         require_lossless: fail when any text differs from plain greedy decoding (in float32 none
             should; in half precision ties flip).
     """
@@ -151,12 +151,8 @@ def evaluate(
         )
     training = [row for row in training_outputs if row.split == "train"]
     drafts = ["draft"] if text_draft is None else ["draft", "text_draft"]
-    overlaps = _overlaps(held_out, {name: metas.get(name, {}) for name in drafts}, training)
-    if overlaps and not config.allow_overlap:
-        raise EvaluationError(
-            f"not held out: {'; '.join(overlaps)}; evaluate another split, or pass "
-            "--allow-overlap for numbers that say nothing about new recordings"
-        )
+    seen = {name: metas.get(name, {}).get("trained_on", {}) for name in drafts}
+    overlaps = _overlaps(held_out, seen, training, allowed=config.allow_overlap)
     bench = Bench(
         target=target,
         draft=draft,
@@ -190,17 +186,24 @@ def evaluate(
 
 def _overlaps(
     held_out: Sequence[Clip],
-    metas: Mapping[str, Mapping[str, Any]],
+    trained_on: Mapping[str, Mapping[str, Collection[str]]],
     training: Sequence[TargetOutput],
+    *,
+    allowed: bool,
 ) -> tuple[str, ...]:
     """Sentences on training data among the evaluated clips, one per model that has seen any."""
-    seen = {name: meta.get("trained_on", {}) for name, meta in metas.items()}
-    seen["n-gram table"] = {
-        "wearers": {row.wearer for row in training},
+    ngram = {
+        "wearers": {row.wearer for row in training if row.wearer is not None},
         "recordings": {row.recording for row in training},
     }
-    found = [overlap(held_out, trained_on, name) for name, trained_on in seen.items()]
-    return tuple(sentence for sentence in found if sentence)
+    every = {**trained_on, "n-gram table": ngram}
+    found = tuple(filter(None, (overlap(held_out, seen, name) for name, seen in every.items())))
+    if found and not allowed:
+        raise EvaluationError(
+            f"the clips are not held out: {'; '.join(found)}; evaluate another split, or pass "
+            "--allow-overlap for numbers that say nothing about new recordings"
+        )
+    return found
 
 
 def _run(

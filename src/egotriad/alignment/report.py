@@ -38,7 +38,7 @@ LABELS = {
     NGRAM: "n-gram table",
     ZEROED: "IMU zeroed",
     SHUFFLED: "IMU shuffled",
-    ORACLE: "oracle (target itself)",
+    ORACLE: "oracle (target)",
 }
 COLUMNS = (
     "proposer",

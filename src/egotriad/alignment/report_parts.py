@@ -25,7 +25,7 @@ border-left:4px solid var(--bar);border-radius:4px}
 td.num{white-space:nowrap}th.num{white-space:normal}
 </style>"""
 
-_COLOURS = ("#2f9e5b", "#c2410c", "#1d6fd8", "#8b5cf6", "#b45309", "#6b7280")
+_COLOURS = ("#2f9e5b", "#c2410c", "#1d6fd8", "#8b5cf6", "#0891b2", "#6b7280")
 
 
 def token_stream(rounds: Sequence[Round], pieces: Mapping[int, str]) -> str:

@@ -1,6 +1,7 @@
 """Sample clocks: the rate a sensor really has, and where its time stamps cannot be trusted."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +98,7 @@ def segments(t_us: NDArray[np.int64], *, longest_gap_us: int) -> list[slice]:
     step = np.diff(t_us)
     cuts = np.flatnonzero((step < 0) | (step > longest_gap_us)) + 1
     edges = [0, *cuts.tolist(), len(t_us)]
-    return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def longest_segment(t_us: NDArray[np.int64], *, longest_gap_us: int) -> slice:

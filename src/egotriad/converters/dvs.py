@@ -35,6 +35,7 @@ from egotriad.converters.dvs_kernels import (
 )
 from egotriad.manifests import Events
 from egotriad.manifests.errors import UsageError
+from egotriad.manifests.events import concatenate
 from egotriad.manifests.files import short_hash
 
 __all__ = ["MIN_THRESHOLD_LOG", "DvsConfig", "DvsEmulator", "emulate", "sim_id"]
@@ -48,6 +49,7 @@ Frames: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 MAX_ABS_LOG = 50.0
 """Largest magnitude of log input; beyond it the frames were not natural logs."""
 
+_BLOCK_PIXELS = 1 << 21  # work on this many at once: what is kept between the two passes is small
 _LINEAR_UP_TO = 20  # of 255: v2ecore/emulator_utils.py, lin_log
 
 
@@ -92,7 +94,7 @@ def sim_id(config: DvsConfig) -> str:
 def emulate(
     frames: Frames,
     times_s: NDArray[np.float64],
-    config: DvsConfig | None = None,
+    config: DvsConfig,
     *,
     pos_thres_map: NDArray[np.float32] | None = None,
     neg_thres_map: NDArray[np.float32] | None = None,
@@ -102,7 +104,7 @@ def emulate(
     Args:
         frames: (T, H, W) uint8 luma, row 0 = top; with `config.hdr` float32 natural-log intensity.
         times_s: float64 (T,), seconds, increasing by at least a microsecond.
-        config: parameters; None for the defaults.
+        config: parameters.
         pos_thres_map: float32 (H, W), thresholds per pixel instead of `config.pos_thres`.
         neg_thres_map: float32 (H, W), thresholds per pixel instead of `config.neg_thres`.
 
@@ -120,7 +122,7 @@ def emulate(
         raise UsageError(f"times_s: got {times_s.dtype}, need float64 seconds")
     height, width = frames.shape[1:]
     emulator = DvsEmulator(
-        config or DvsConfig(),
+        config,
         (width, height),
         pos_thres_map=pos_thres_map,
         neg_thres_map=neg_thres_map,
@@ -189,9 +191,14 @@ class DvsEmulator:
 
     def _feed(self, frames: NDArray[Any], times_us: NDArray[np.float64]) -> Events:
         self._check(frames, times_us)
-        if not len(frames):
-            return Events.empty(self.size_wh)
-        frames = np.ascontiguousarray(frames)
+        block = max(1, _BLOCK_PIXELS // (self.size_wh[0] * self.size_wh[1]))
+        parts = [
+            self._advance(np.ascontiguousarray(frames[k : k + block]), times_us[k : k + block])
+            for k in range(0, len(frames), block)
+        ]
+        return parts[0] if len(parts) == 1 else concatenate(parts, self.size_wh)
+
+    def _advance(self, frames: NDArray[Any], times_us: NDArray[np.float64]) -> Events:
         previous, new = self._previous, slice(0, None)
         if previous is None:
             self._start(frames[0], float(times_us[0]))

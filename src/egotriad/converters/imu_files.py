@@ -92,6 +92,8 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise RecordingError(f"{path.name}: the file is empty; download it again") from exc
     except (ValueError, pd.errors.ParserError) as exc:  # ValueError: text among the numbers
         raise RecordingError(f"{path.name}: not a table of numbers: {exc}") from exc
+    if not isinstance(table.index, pd.RangeIndex):  # pandas took surplus cells for row names
+        raise RecordingError(f"{path.name}: rows have more cells than the header has columns")
     if table.empty:
         raise RecordingError(f"{path.name}: a header and no rows; download it again")
     return table

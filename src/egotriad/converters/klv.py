@@ -74,13 +74,15 @@ class Item:
             RecordingError: a type that is no number, or a structure that is not whole numbers.
         """
         stored = np.dtype(_NUMBERS.get(self.kind, "V1"))
-        if self.kind not in _NUMBERS or self.size % stored.itemsize:
+        if self.kind not in _NUMBERS or not self.size or self.size % stored.itemsize:
             raise RecordingError(
                 f"GPMF {self.key}: type {self.kind or 'nest'!r} with structures of {self.size} "
                 f"bytes holds no numbers this reader knows ({', '.join(_NUMBERS)})"
             )
         columns = self.size // stored.itemsize
-        return np.frombuffer(self.data, stored).reshape(self.repeat, columns).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            stored_values = np.frombuffer(self.data, stored).astype(np.float64)
+        return stored_values.reshape(self.repeat, columns)
 
     def text(self) -> str:
         """The data as text (Latin-1, as GoPro writes units), without padding."""
@@ -98,10 +100,10 @@ def parse(data: bytes) -> tuple[Item, ...]:
 
 
 def _items(data: bytes, start: int, end: int, depth: int) -> Iterator[Item]:
-    if depth > DEEPEST:
+    if depth > DEEPEST and start < end:
         raise RecordingError(f"GPMF: nested more than {DEEPEST} deep at byte {start}; damaged file")
     while start < end:
-        if not any(data[start:end]):  # zeros after the last item are padding
+        if not any(data[start : min(start + 4, end)]):  # a key of zeros ends a nest
             return
         if end - start < _HEADER.size:
             raise RecordingError(f"GPMF: {end - start} stray bytes at byte {start}; damaged file")

@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,11 +15,13 @@ __all__ = ["clean", "read_ego4d_narrations", "read_user_narrations"]
 
 EARLIEST_S = -0.1
 """Ego4D's stamps reach slightly below zero (about -0.04 s). Down to here a time counts as zero."""
+LATEST_S = 1e7
+"""No recording lasts four months."""
 
 _SUBJECT = re.compile(r"(?<!\S)[#@]([co]|summary)(?!\w)", re.IGNORECASE)
 _UNSURE = re.compile(r"(?<!\w)(?:#unsure|_unsure_)(?!\w)", re.IGNORECASE)
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|\{\\[^}]*\}")
-_SRT_TIMES = re.compile(r"\s*(-?)(\d+):(\d{1,2}):(\d{1,2})[,.](\d{1,3})\s*-->\s*\S")
+_SRT_TIMES = re.compile(r"\s*(-?)(\d{1,4}):(\d{1,2}):(\d{1,2})[,.](\d{1,3})\s*-->\s*\S")
 
 _LOG = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def _redacted_items(video: dict[str, Any]) -> list[Narration | None]:
 def _ego4d_item(time_s: Any, raw: Any, annotation_pass: str, uid: Any) -> Narration | None:
     """A narration, or None when it has no text or no usable time."""
     text, mark = clean(raw) if isinstance(raw, str) else ("", "")
-    if not isinstance(time_s, int | float) or not EARLIEST_S <= time_s < math.inf:
+    if not isinstance(time_s, int | float) or not EARLIEST_S <= time_s <= LATEST_S:
         return None
     if not text or mark == "summary":
         return None
@@ -155,7 +156,7 @@ def read_user_narrations(path: Path) -> tuple[Narration, ...]:
         raise RecordingError(f"{path.name}: the file is empty; need narrations, one a row")
     narrations, empty = [], 0
     for line, time_s, raw in reader(path, text.splitlines(keepends=True)):
-        if not EARLIEST_S <= time_s < math.inf:
+        if not EARLIEST_S <= time_s <= LATEST_S:
             raise RecordingError(
                 f"{path.name}, line {line}: got time {time_s:g} s, need a time from 0 s on, "
                 f"counted from the first video frame"

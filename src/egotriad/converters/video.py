@@ -1,11 +1,9 @@
 """Video files -> grey frames with their true presentation times (PyAV, one decoding thread)."""
 
 import itertools
-import struct
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +14,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
 
+from egotriad.converters.media import describe_streams, microseconds, open_media
 from egotriad.manifests.errors import RecordingError, UsageError
 
-__all__ = ["FrameChunk", "VideoInfo", "describe_streams", "open_media", "probe", "read_frames"]
+__all__ = ["FrameChunk", "VideoInfo", "probe", "read_frames"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +88,9 @@ def read_frames(
 ) -> Iterator[FrameChunk]:
     """Decodes the main video stream, grey, in chunks.
 
-    Luma is 0.299 R + 0.587 G + 0.114 B (BT.601 weights on full-range values, rounded to the nearest
-    level), which is what v2e computes. Sizes are changed with OpenCV's INTER_AREA, as v2e does.
-    A frame's time is its presentation time stamp, rounded to the nearest microsecond.
+    Luma is 0.299 R + 0.587 G + 0.114 B on full-range values (BT.601's weights, which v2e uses), in
+    whole levels, exact to one. Sizes are changed with OpenCV's INTER_AREA, as v2e does. A frame's
+    time is its presentation time stamp, rounded to the nearest microsecond.
 
     Args:
         path: any file that libav opens; of several video streams, the one that libav calls best.
@@ -130,42 +129,6 @@ def read_frames(
         yield FrameChunk(luma[: len(times)], np.array(times, np.int64))
 
 
-@contextmanager
-def open_media(path: Path) -> Iterator[av.container.InputContainer]:
-    """Opens a media file for reading.
-
-    Raises:
-        RecordingError: the file is missing, empty, cut off or no media file.
-    """
-    if not path.is_file():
-        raise RecordingError(f"{path}: no such file; check the path")
-    if not path.stat().st_size:
-        raise RecordingError(f"{path.name}: the file is empty; copy it again from the camera")
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, OSError) as exc:
-        if _lacks_index(path):
-            raise RecordingError(
-                f"{path.name}: the file looks cut off (an mp4 without its index, the moov atom): "
-                f"the recording was interrupted or the copy is incomplete; copy it again"
-            ) from exc
-        raise RecordingError(
-            f"{path.name}: not a media file that can be read ({exc.strerror})"
-        ) from exc
-    with container:
-        yield container
-
-
-def describe_streams(container: av.container.InputContainer) -> str:
-    """The streams of a container in words, for messages: `0 video (h264), 1 audio (aac)`."""
-    words = []
-    for stream in container.streams:
-        context = stream.codec_context
-        name = context.name if context is not None else stream.metadata.get("handler_name", "")
-        words.append(f"{stream.index} {stream.type} ({name.strip() or 'unnamed'})")
-    return ", ".join(words) or "no streams at all"
-
-
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     stream = container.streams.best("video")
     if stream is None:
@@ -176,15 +139,14 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
 
 
 def _declared_us(stream: av.VideoStream) -> int | None:
-    if stream.duration is None:
+    """Length of the stream as its container says; Matroska writes it as a tag."""
+    if stream.duration is not None:
+        return microseconds(stream.duration, stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+)\.(\d{9})", stream.metadata.get("DURATION", ""))
+    if tag is None:
         return None
-    return _microseconds(stream.duration, stream.time_base)
-
-
-def _microseconds(ticks: int, time_base: Fraction) -> int:
-    """Ticks in microseconds, rounded half up, in integers: no float ever holds a time stamp."""
-    numerator = ticks * time_base.numerator * 1_000_000
-    return (2 * numerator + time_base.denominator) // (2 * time_base.denominator)
+    hours, minutes, seconds, nanoseconds = map(int, tag.groups())
+    return (hours * 3600 + minutes * 60 + seconds) * 1_000_000 + nanoseconds // 1000
 
 
 def _timed_frames(path: Path) -> Iterator[tuple[av.VideoFrame, int]]:
@@ -199,13 +161,13 @@ def _timed_frames(path: Path) -> Iterator[tuple[av.VideoFrame, int]]:
                 raise RecordingError(f"{path.name}: frame {index} has no time stamp; remux it")
             if index == 0:
                 first_pts = frame.pts
-            previous_us, t_us = t_us, _microseconds(frame.pts - first_pts, stream.time_base)
+            previous_us, t_us = t_us, microseconds(frame.pts - first_pts, stream.time_base)
             if t_us <= previous_us:
                 raise RecordingError(
                     f"{path.name}: frame {index} at {t_us} us does not follow frame {index - 1} "
                     f"at {previous_us} us; times must rise, so remux or re-encode the file"
                 )
-            end_us = _microseconds(frame.pts - first_pts + (frame.duration or 0), stream.time_base)
+            end_us = microseconds(frame.pts - first_pts + (frame.duration or 0), stream.time_base)
             yield frame, t_us
         _check_complete(path, stream, index + 1, end_us)
 
@@ -266,11 +228,9 @@ def _grey(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uin
     BT.709 footage it goes through RGB and comes out within 1 level of cv2's grey of the RGB frame
     (measured on 315 frames of 848x480: 0.3 ms a frame against 1.3 ms to decode it).
     """
-    grey = reformatter.reformat(
-        frame, format="gray", dst_color_range=ColorRange.JPEG, threads=1
-    )
+    grey = reformatter.reformat(frame, format="gray", dst_color_range=ColorRange.JPEG, threads=1)
     plane = grey.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     return rows[:, : plane.width]
 
 
@@ -285,19 +245,3 @@ def _fitted(
         left, top = (width - keep_w) // 2, (height - keep_h) // 2
         grey = grey[top : top + keep_h, left : left + keep_w]
     return cv2.resize(grey, size_wh, interpolation=cv2.INTER_AREA)
-
-
-def _lacks_index(path: Path) -> bool:
-    """Whether a file begins like an mp4 and has no `moov` box at its top level."""
-    with path.open("rb") as file:
-        total, position, kinds = path.stat().st_size, 0, []
-        while position + 8 <= total:
-            file.seek(position)
-            size, kind = struct.unpack(">I4s", file.read(8))
-            if size == 1:  # a 64-bit size follows
-                size = int.from_bytes(file.read(8))
-            kinds.append(kind)
-            if size < 8:  # 0: up to the end of the file
-                break
-            position += size
-    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds

@@ -43,7 +43,7 @@ class Meter:
             )
         self._tasks: dict[str, TaskID] = {}
         self._starts: dict[str, float] = {}
-        self._shown = time.monotonic()
+        self._called = self._shown = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -67,7 +67,9 @@ class Meter:
             self._bar.update(self._tasks[stage], completed=done)
             return
         now = time.monotonic()
-        elapsed_s = now - self._starts.setdefault(stage, now)
+        # A stage began when the one before last spoke, not at its own first word.
+        elapsed_s = now - self._starts.setdefault(stage, self._called)
+        self._called = now
         if done == total or now - self._shown >= QUIET_INTERVAL_S:
             left_s = elapsed_s / max(done, 1) * (total - done)
             rate = done / elapsed_s if elapsed_s else 0.0

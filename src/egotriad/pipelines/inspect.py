@@ -151,7 +151,7 @@ def _frames(clip: Clip) -> str:
     if span.duration_us > MAX_EXTENT_US:
         span = Span(span.centre_us - FRAME_SPAN_US // 2, FRAME_SPAN_US)
     images = "".join(
-        f"<img class='pixels' alt='' src='{png_data_uri(frame)}'>"
+        f"<img class='pixels' alt='' style='min-width:30%' src='{png_data_uri(frame)}'>"
         for frame in eventgpt_frames(clip.events, span)
     )
     return (
