@@ -1,4 +1,5 @@
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,11 @@ import pytest
 
 from egotriad.converters.imu import resample
 from egotriad.converters.video import probe, read_frames
+from egotriad.manifests import Unreadable
 from egotriad.manifests.errors import RecordingError, UsageError
+from egotriad.pipelines.build import build
 from egotriad.pipelines.dataset_gopro import DATASET, GoProOptions
+from egotriad.pipelines.plan import BuildConfig
 
 
 @pytest.fixture
@@ -70,8 +74,10 @@ def test_a_folder_stands_for_its_mp4s_and_a_folder_of_narrations_for_theirs(
     assert [recording.recording_id for recording in found] == ["A", "b-walk-1-"]
     assert [recording.narrations[0].text for recording in found] == ["C sits", "C turns"]
     (texts / "A.srt").unlink()
-    with pytest.raises(RecordingError, match=r"A.MP4: got 0 narration files in .*: A.csv or A.srt"):
-        DATASET.recordings(tmp_path, GoProOptions(input=(folder,), narrations=texts))
+    first, second = DATASET.recordings(tmp_path, GoProOptions(input=(folder,), narrations=texts))
+    assert isinstance(first, Unreadable)
+    assert re.match(r"A.MP4: got 0 narration files in .*: A.csv or A.srt", first.message)
+    assert second.recording_id == "b-walk-1-"
 
 
 def test_without_narrations_there_is_no_text(tmp_path: Path, options: GoProOptions):
@@ -136,20 +142,29 @@ def test_every_kind_of_bad_input_has_its_own_message(tmp_path: Path, options: Go
         ({"narrations": empty}, r"empty.csv: the file is empty"),
         ({"narrations": tmp_path / "missing.csv"}, r"missing.csv: no such file"),
     ):
+        out = tmp_path / "out"
         with pytest.raises(RecordingError, match=message):
-            DATASET.recordings(tmp_path, replace(options, **changed))
+            build(
+                DATASET,
+                replace(options, **changed),
+                BuildConfig(),
+                raw=tmp_path,
+                out=out,
+                workers=1,
+            )
+        assert not list(out.rglob("*.parquet*"))
 
 
-def test_all_bad_files_are_named_at_once(tmp_path: Path, options: GoProOptions):
+def test_bad_files_do_not_stop_the_good_one(tmp_path: Path, options: GoProOptions):
     plain = plain_video(tmp_path / "plain.mp4")
     missing = tmp_path / "missing.mp4"
-    bad = replace(options, input=(plain, *options.input, missing), narrations=None)
-    with pytest.raises(RecordingError) as caught:
-        DATASET.recordings(tmp_path, bad)
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 2
-    assert "no GPMF track" in lines[0]
-    assert "no such file" in lines[1]
+    mixed = replace(options, input=(plain, *options.input, missing), narrations=None)
+    config = BuildConfig(sensor="32x24", window_s=2.0)
+    report = build(DATASET, mixed, config, raw=tmp_path, out=tmp_path / "out", workers=1)
+    assert (report.recordings, report.clips) == (1, 3)
+    assert "no GPMF track" in report.failed["plain"]
+    assert "no such file" in report.failed["missing"]
+    assert (tmp_path / "out" / "quarantine" / "plain.json").is_file()
 
 
 def test_the_real_walk_is_one_hardware_aligned_recording(

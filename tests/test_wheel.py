@@ -33,8 +33,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheel = next((folder / "dist").glob("*.whl"))
     venv.create(folder / "env", with_pip=False, symlinks=True)
     site = folder / "env" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
-    run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index",
-        "--no-warn-script-location", "--prefix", folder / "env", wheel, cwd=folder)  # fmt: skip
+    # The environment's own Python, with pip borrowed: the test environment must not notice.
+    pip = Path(sysconfig.get_paths()["purelib"]) / "pip"
+    run(folder / "env" / "bin" / "python", pip, "install", "-q", "--no-deps", "--no-index", wheel,
+        cwd=folder)  # fmt: skip
     # A path file makes the libraries importable without processing their own .pth files, so the
     # editable install of this project stays invisible.
     (site / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")

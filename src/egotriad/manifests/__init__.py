@@ -3,7 +3,7 @@
 from egotriad.manifests.clip import Alignment, Clip, Imu, Narration, Origin, Quality
 from egotriad.manifests.errors import EgotriadError
 from egotriad.manifests.events import Events, Span
-from egotriad.manifests.recording import ImuTrack, Recording, SensorStream
+from egotriad.manifests.recording import ImuTrack, Recording, SensorStream, Unreadable
 
 __all__ = [
     "Alignment",
@@ -18,4 +18,5 @@ __all__ = [
     "Recording",
     "SensorStream",
     "Span",
+    "Unreadable",
 ]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from egotriad.manifests.clip import Alignment, Narration
 from egotriad.manifests.errors import UsageError
 
-__all__ = ["ImuTrack", "Recording", "SensorStream"]
+__all__ = ["ImuTrack", "Recording", "SensorStream", "Unreadable"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,3 +97,16 @@ class Recording:
     official_split: str | None = None
     split_group: str = ""
     files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """A recording that was asked for and cannot even be described; the build goes on without it.
+
+    Attributes:
+        recording_id: usable as a file name.
+        message: what is wrong with it, for the report.
+    """
+
+    recording_id: str
+    message: str

@@ -1,6 +1,5 @@
 """The builder: plan, one part per recording, pack. Kill it anywhere, run it again."""
 
-import logging
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from egotriad.converters.dvs import sim_id
-from egotriad.manifests import EgotriadError
+from egotriad.manifests import EgotriadError, Recording, Unreadable
 from egotriad.manifests.errors import RecordingError
 from egotriad.manifests.files import canonical_json, write_text
 from egotriad.manifests.progress import Meter
@@ -27,8 +26,6 @@ from egotriad.pipelines.provenance import (
 )
 
 __all__ = ["BuildReport", "build"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +84,17 @@ def build(
     """
     started = datetime.now(UTC)
     dataset.download(raw, options)
-    plans = plan_build(dataset.recordings(raw, options), config)[:limit]
-    if not plans:
+    described = list(dataset.recordings(raw, options))[:limit]
+    if not described:
         raise RecordingError(f"{dataset.name}: there are no recordings to build")
+    plans = plan_build([r for r in described if isinstance(r, Recording)], config)
+    failed = _quarantine_unreadable(described, out)
     folder = out / "parts"
     _remove_orphans(out)
     jobs = [PartJob(plan=plan, config=config, folder=folder) for plan in plans]
     parts = {job.plan.key: part for job in jobs if (part := find_part(job)) is not None}
     reused = len(parts)
-    failed = _build_parts(jobs, parts, out, workers)
+    failed |= _build_parts(jobs, parts, out, workers)
     chosen = [parts[job.plan.key] for job in jobs if job.plan.key in parts]
     report = _report(out, chosen, reused, failed)
     if not report.clips:
@@ -110,6 +109,19 @@ def build(
     return report
 
 
+def _quarantine_unreadable(described: list[Recording | Unreadable], out: Path) -> dict[str, str]:
+    failed = {r.recording_id: r.message for r in described if isinstance(r, Unreadable)}
+    for name, message in failed.items():
+        _quarantine(out, name, "RecordingError", message)
+    return failed
+
+
+def _quarantine(out: Path, name: str, error: str, message: str) -> None:
+    """Leaves a record of a recording that failed."""
+    facts = {"recording": name, "error": error, "message": message}
+    write_text(out / "quarantine" / f"{name}.json", canonical_json(facts) + "\n")
+
+
 def _build_parts(
     jobs: list[PartJob], parts: dict[str, Part], out: Path, workers: int
 ) -> dict[str, str]:
@@ -121,18 +133,15 @@ def _build_parts(
         for done, (job, result) in enumerate(results, start=1):
             meter("recordings built", done, len(missing))
             name = job.plan.recording.recording_id
-            record = out / "quarantine" / f"{name}.json"
             if isinstance(result, Part):
                 parts[job.plan.key] = result
-                record.unlink(missing_ok=True)
+                (out / "quarantine" / f"{name}.json").unlink(missing_ok=True)
                 continue
             if not isinstance(result, EgotriadError):
                 # A defect of ours, or the machine's: say where, and do not bury it.
                 raise EgotriadError(f"{name}: {type(result).__name__}: {result}") from result
             failed[name] = str(result)
-            facts = {"recording": name, "error": type(result).__name__, "message": failed[name]}
-            write_text(record, canonical_json(facts) + "\n")
-            logger.warning("%s", result)
+            _quarantine(out, name, type(result).__name__, failed[name])
     return failed
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from egotriad.manifests import Recording
+from egotriad.manifests import Recording, Unreadable
 
 __all__ = ["Dataset"]
 
@@ -27,7 +27,7 @@ class Dataset(Protocol):
     def download(self, raw: Path, options: Any) -> None:
         """Brings the raw files under `raw` (resumable; nothing to do when they are there)."""
 
-    def recordings(self, raw: Path, options: Any) -> Iterable[Recording]:
+    def recordings(self, raw: Path, options: Any) -> Iterable[Recording | Unreadable]:
         """Describes every recording asked for, in a fixed order, decoding nothing."""
 
     def fake(self, raw: Path) -> Any:

@@ -25,7 +25,7 @@ from egotriad.converters.gpmf import read_gopro_imu, stamped_by_camera
 from egotriad.converters.gpmf_payloads import is_bare
 from egotriad.converters.narration import read_user_narrations
 from egotriad.converters.video import probe
-from egotriad.manifests import Alignment, Recording
+from egotriad.manifests import Alignment, Recording, Unreadable
 from egotriad.manifests.errors import RecordingError, UsageError
 from egotriad.pipelines.fake_gopro import write_fake_gopro
 
@@ -64,13 +64,14 @@ class GoPro:
     def download(self, raw: Path, options: GoProOptions) -> None:
         """Nothing to bring: the files are the user's."""
 
-    def recordings(self, raw: Path, options: GoProOptions) -> list[Recording]:
-        """One recording per file, in the order given (a folder's by name).
+    def recordings(self, raw: Path, options: GoProOptions) -> list[Recording | Unreadable]:
+        """One entry per file, in the order given (a folder's by name).
+
+        A file that is missing, cut off, or lacks video, IMU or its narrations is `Unreadable`.
 
         Raises:
             UsageError: no input, or one narration file for several inputs.
-            RecordingError: naming every file that is missing, cut off, or lacks video, IMU or its
-                narrations, before anything is built.
+            RecordingError: a folder without recordings, or narrations that do not exist.
         """
         files = list(itertools.chain.from_iterable(map(_files, options.input)))
         if not files:
@@ -82,15 +83,7 @@ class GoPro:
                 f"--narrations: got one file for {len(files)} recordings; give a folder that "
                 f"holds a .csv or .srt under each recording's name"
             )
-        found, problems = [], []
-        for path in files:
-            try:
-                found.append(_recording(path, options))
-            except RecordingError as exc:
-                problems.append(str(exc))
-        if problems:
-            raise RecordingError("\n".join(problems))
-        return found
+        return [_described(path, options) for path in files]
 
     def fake(self, raw: Path) -> GoProOptions:
         """Writes one six-second recording with walking-like IMU and two narrations."""
@@ -111,6 +104,17 @@ def _files(path: Path) -> Iterator[Path]:
     yield from inside
 
 
+def _described(path: Path, options: GoProOptions) -> Recording | Unreadable:
+    try:
+        return _recording(path, options)
+    except RecordingError as exc:
+        return Unreadable(recording_id=_recording_id(path), message=str(exc))
+
+
+def _recording_id(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)
+
+
 def _recording(path: Path, options: GoProOptions) -> Recording:
     if path.is_file() and is_bare(path):
         raise RecordingError(
@@ -122,7 +126,7 @@ def _recording(path: Path, options: GoProOptions) -> Recording:
     return Recording(
         source=GoPro.name,
         source_version="1",
-        recording_id=re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem),
+        recording_id=_recording_id(path),
         wearer=options.wearer,
         video_path=path,
         read_imu=partial(read_gopro_imu, path),
