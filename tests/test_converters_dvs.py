@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from egotriad.converters import dvs
+from egotriad.converters.compiled import compiled
 from egotriad.converters.dvs import DvsConfig, DvsEmulator, emulate, sim_id
-from egotriad.converters.dvs_kernels import Bounds, Pixels, compiled, start_bounds
+from egotriad.converters.dvs_kernels import Bounds, Pixels, start_bounds
 from egotriad.manifests import Events
 from egotriad.manifests.errors import UsageError
 

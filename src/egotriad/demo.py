@@ -20,6 +20,10 @@ from egotriad.pipelines.cli import build_shards
 
 __all__ = ["main"]
 
+# Below these a target says nearly the same of every clip, which flatters every draft.
+MIN_ACCURACY = 0.35
+MIN_DISTINCT_TEXTS = 20
+
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """`egotriad demo`: build, train, evaluate, report."""
@@ -67,11 +71,11 @@ def _demo(*, out: Path = Path("demo"), seed: int = 0, wearers: int = 36) -> int:
         code = command([*name.split()[1:], *flags])
         if code:
             return code
-    _conclude(out, time.monotonic() - started)
-    return 0
+    return _conclude(out, time.monotonic() - started)
 
 
-def _conclude(out: Path, seconds: float) -> None:
+def _conclude(out: Path, seconds: float) -> int:
+    """Prints the row worth quoting; a target that has learnt too little fails the demo."""
     peak_kib = max(
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -82,6 +86,14 @@ def _conclude(out: Path, seconds: float) -> None:
         f"report: {out / 'report' / 'report.html'}\n"
         f"{seconds / 60:.1f} min, largest process {peak_kib / 2**20:.1f} GiB\n"
     )
+    target = report["target"]
+    if target["accuracy"] < MIN_ACCURACY or target["distinct_texts"] < MIN_DISTINCT_TEXTS:
+        sys.stderr.write(
+            f"error: the target has learnt too little to judge a draft by (need accuracy "
+            f"{MIN_ACCURACY} and {MIN_DISTINCT_TEXTS} distinct texts); take more --wearers\n"
+        )
+        return 1
+    return 0
 
 
 def _headline(report: dict[str, Any]) -> str:

@@ -7,12 +7,12 @@ frame's events into canonical order (t, y, x, p) by a stable radix sort on time.
 successive frames share no microsecond, so the whole stream is in order.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from egotriad.converters.compiled import compiled
 
 __all__ = [
     "LOOKUP_PER_LOG",
@@ -22,7 +22,6 @@ __all__ = [
     "Hits",
     "Pixels",
     "Tables",
-    "compiled",
     "place",
     "scan_levels",
     "scan_logs",
@@ -36,8 +35,6 @@ LOOKUP_PER_LOG = 512
 MAX_SIDE, MAX_INTERVAL_US = 1 << 15, (1 << 31) - 1
 _ADDRESS_BITS = 31
 _RADIX_BITS = 12
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class Pixels(NamedTuple):
@@ -83,15 +80,6 @@ class Hits(NamedTuple):
     events: NDArray[np.int32]
     first: NDArray[np.float32]
     step: NDArray[np.float32]
-
-
-def compiled(function: _Function) -> _Function:
-    """`numba.njit` with an on-disk cache where a folder for it can be written, else without."""
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no place for its cache
-        return numba.njit(**options)(function)
 
 
 @compiled

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egotriad.converters.clock import segments
-from egotriad.converters.dvs_kernels import compiled
+from egotriad.converters.compiled import compiled
 from egotriad.manifests import Imu, ImuTrack, SensorStream
 from egotriad.manifests.errors import ClipRejected, UsageError
 

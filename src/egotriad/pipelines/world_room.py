@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from egotriad.converters.dvs_kernels import compiled
+from egotriad.converters.compiled import compiled
 
 __all__ = ["HEAD_FROM_CAMERA", "Room", "focal_px", "make_room", "render"]
 
