@@ -1,11 +1,13 @@
 """The builder on recordings made here: what is rejected, what fails, what survives."""
 
 import dataclasses
+import errno
 import functools
 import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import av
@@ -17,6 +19,7 @@ from egotriad.manifests.errors import RecordingError, UsageError
 from egotriad.manifests.shards import read_shards
 from egotriad.pipelines.build import build
 from egotriad.pipelines.cli import build_shards
+from egotriad.pipelines.dataset_gopro import GoProOptions
 from egotriad.pipelines.engine import run
 from egotriad.pipelines.plan import BuildConfig, plan_build
 
@@ -183,6 +186,7 @@ def test_clips_without_imu_or_without_events(recording: Recording, tmp_path: Pat
     make([blind], tmp_path, dataclasses.replace(CONFIG, events=False))
     assert all(clip.events is None for clip in read_shards(tmp_path / "out"))
     assert not list((tmp_path / "out" / "events").glob("*.parquet"))
+    assert "synthetic" not in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_shards_close_after_their_size_and_keep_the_rows_aligned(
@@ -220,6 +224,7 @@ def test_planning_refuses_two_recordings_of_one_name(recording: Recording) -> No
         (["gopro", "--out", "x", "--input", "a.mp4", "--sensor", "big"], "WIDTHxHEIGHT"),
         (["gopro", "--out", "x", "--input", "a.mp4", "--event-spans", "soon"], "for example"),
         (["gopro", "--out", "x", "--input", "a.mp4", "--no-imu", "--no-events"], "nothing to"),
+        (["gopro", "--out", "x", "--input", "a.mp4", "--event-spans", "2s x3"], "fewer or shorter"),
         (["gopro", "--out", "x", "--input", "a.mp4", "--colour", "red"], "--colour"),
         (["gopro", "--input", "a.mp4"], "--out"),
         (["gopro", "--out", "x", "--input", "a.mp4", "--pos-thres", "-1"], "pos_thres"),
@@ -243,3 +248,31 @@ def test_engines_give_every_result_and_every_error(workers: int) -> None:
     results = dict(run(math.sqrt, [0.0, 1.0, -1.0, 4.0, 9.0, 16.0], workers=workers))
     assert isinstance(results.pop(-1.0), ValueError)
     assert results == {0.0: 0.0, 1.0: 1.0, 4.0: 2.0, 9.0: 3.0, 16.0: 4.0}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 74, "the disk is full"),
+        (KeyboardInterrupt(), 75, "run the same command again"),
+    ],
+)
+def test_a_full_disk_and_an_interruption_have_their_own_codes(
+    error: BaseException,
+    code: int,
+    message: str,
+    recording: Recording,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> ImuTrack:
+        raise error
+
+    stuck = Made([dataclasses.replace(recording, read_imu=fail)])
+    stuck.Options = GoProOptions
+    kind = SimpleNamespace(load=lambda name: stuck)
+    monkeypatch.setattr("egotriad.pipelines.cli.DATASETS", kind)
+    assert build_shards(["gopro", "--out", str(tmp_path / "out"), "--workers", "1"]) == code
+    assert message in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.parquet*"))

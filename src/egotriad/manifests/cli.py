@@ -34,9 +34,9 @@ def run_app(make_app: Callable[[list[str]], App], tokens: Sequence[str] | None) 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     words = list(sys.argv[1:] if tokens is None else tokens)
     try:
-        result = make_app(words)(
-            words, exit_on_error=False, print_error=False, result_action="return_value"
-        )
+        app = make_app(words)
+        app.suppress_keyboard_interrupt = False  # it would exit with 130 before we can say 75
+        result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as exc:
         return _complain(str(exc), EXIT_USAGE)
     except EgotriadError as exc:

@@ -67,7 +67,7 @@ class Meter:
             self._bar.update(self._tasks[stage], completed=done)
             return
         now = time.monotonic()
-        # A stage began when the one before last spoke, not at its own first word.
+        # A stage begins when the meter was last heard of, not with its own first word.
         elapsed_s = now - self._starts.setdefault(stage, self._called)
         self._called = now
         if done == total or now - self._shown >= QUIET_INTERVAL_S:

@@ -12,7 +12,7 @@ from egotriad.manifests.errors import ShardError
 from egotriad.manifests.events import Events, Span
 from egotriad.manifests.schema import EVENTS, WINDOWS
 
-__all__ = ["clips_of", "event_table", "events_of", "ms_to_idx", "window_table"]
+__all__ = ["clips_of", "event_table", "events_of", "ms_to_idx", "union_us", "window_table"]
 
 
 def window_table(

@@ -1,5 +1,6 @@
 """The builder: plan, one part per recording, pack. Kill it anywhere, run it again."""
 
+import errno
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -137,6 +138,8 @@ def _build_parts(
                 parts[job.plan.key] = result
                 (out / "quarantine" / f"{name}.json").unlink(missing_ok=True)
                 continue
+            if isinstance(result, OSError) and result.errno == errno.ENOSPC:
+                raise result  # a full disk is not the recording's fault
             if not isinstance(result, EgotriadError):
                 # A defect of ours, or the machine's: say where, and do not bury it.
                 raise EgotriadError(f"{name}: {type(result).__name__}: {result}") from result

@@ -29,18 +29,13 @@ configs:
 {_configs(lines)}---
 # {title}
 
-Windows of {config.window_s:g} s with IMU, narrations and synthetic events, one row each.
+Windows of {config.window_s:g} s, one row each. In them: narrations{_contents(config)}.
 Built by egotriad (configuration `{config.hash}`); every parameter is in `provenance.json`.
 
 {_table(parts)}
 
-- **Events are synthetic**: computed from video by a model of an event camera (contrast thresholds
-  ON {config.pos_thres:g}, OFF {config.neg_thres:g} in natural-log units, timing
-  `{config.timing}`), in the spans listed in `event_spans`. Order: (t, y, x, p).
-- **IMU**: rows `ax ay az gx gy gz`, m/s^2 with gravity and rad/s, resampled to
-  {config.imu_rate_hz:g} Hz from true time stamps; `imu_mask` is false where there were none.
-- **Splits** are by wearer (salt `{SALT}`) unless the source has official ones, never by window.
-- The viewer shows the `windows` configuration; rows of `events` are too large for it.
+{_facts(config)}- **Splits** are by wearer (salt `{SALT}`) unless the source has
+  official ones, never by window.
 
 ```python
 from egotriad.manifests.shards import read_shards
@@ -48,11 +43,35 @@ clips = read_shards("FOLDER", split="train")
 
 from datasets import load_dataset
 windows = load_dataset("FOLDER", "windows", streaming=True)
-events = load_dataset("FOLDER", "events", streaming=True)
-```
+{_load_events(config)}```
 
 Check the files with `sha256sum -c SHA256SUMS`.
 """
+
+
+def _contents(config: BuildConfig) -> str:
+    return (", IMU" if config.imu else "") + (", synthetic events" if config.events else "")
+
+
+def _facts(config: BuildConfig) -> str:
+    text = ""
+    if config.events:
+        text += f"""\
+- **Events are synthetic**: computed from video by a model of an event camera (contrast
+  thresholds ON {config.pos_thres:g}, OFF {config.neg_thres:g} in natural-log units, timing
+  `{config.timing}`), in the spans listed in `event_spans`. Order: (t, y, x, p).
+- The viewer shows the `windows` configuration; rows of `events` are too large for it.
+"""
+    if config.imu:
+        text += f"""\
+- **IMU**: rows `ax ay az gx gy gz`, m/s^2 with gravity and rad/s, resampled to
+  {config.imu_rate_hz:g} Hz from true time stamps; `imu_mask` is false where there were none.
+"""
+    return text
+
+
+def _load_events(config: BuildConfig) -> str:
+    return 'events = load_dataset("FOLDER", "events", streaming=True)\n' if config.events else ""
 
 
 def _configs(lines: Sequence[dict[str, Any]]) -> str:

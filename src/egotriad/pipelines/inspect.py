@@ -13,6 +13,7 @@ from egotriad.converters.figures import imu_svg, page, png_data_uri
 from egotriad.manifests import Clip, Span
 from egotriad.manifests.errors import ShardError, UsageError
 from egotriad.manifests.files import write_text
+from egotriad.manifests.rows import union_us
 from egotriad.manifests.shards import read_manifest, read_shards
 
 __all__ = ["write_inspection"]
@@ -45,7 +46,7 @@ class _Totals:
         if clip.events is not None:
             self.events += len(clip.events)
             self.on += int(clip.events.p.sum())
-            self.observed_s += sum(span.duration_us for span in clip.event_spans) / 1e6
+            self.observed_s += union_us(clip.event_spans) / 1e6
         if clip.imu is not None and clip.imu.valid.any():
             accel = clip.imu.data[:3, clip.imu.valid].astype(np.float64)
             self.gravity.append(float(np.linalg.norm(accel, axis=0).mean()))

@@ -68,7 +68,13 @@ class BuildConfig:
         if not 0 <= self.max_gap_fraction <= 1 or self.longest_gap_s <= 0:
             raise UsageError("--max-gap-fraction must lie in [0, 1], --longest-gap-s above 0")
         # Parsing here makes a bad value a usage error before any work is done.
-        self.window_policy, self.span_policy, self.dvs, self.sensor_wh  # noqa: B018
+        self.dvs, self.sensor_wh  # noqa: B018
+        spans_us, window_us = self.span_policy.reach_us, self.window_policy.duration_us
+        if spans_us > window_us:
+            raise UsageError(
+                f"--event-spans: {self.event_spans!r} reaches over {spans_us / 1e6:g} s, a "
+                f"window is {window_us / 1e6:g} s (--window-s); take fewer or shorter spans"
+            )
 
     @property
     def window_policy(self) -> WindowPolicy:
