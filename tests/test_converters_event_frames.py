@@ -61,6 +61,16 @@ def test_off_is_blue_on_is_red_and_the_last_event_of_a_pixel_stays() -> None:
     assert [tuple(pixel) for pixel in image[1]] == [WHITE, WHITE, BLUE]
 
 
+def test_events_that_are_views_of_read_only_columns_are_drawn_alike() -> None:
+    events = random_events(400)
+    table = np.stack([events.x, events.y], axis=1)
+    table.flags.writeable = False
+    p = events.p.copy()
+    p.flags.writeable = False
+    view = Events(t_us=events.t_us, x=table[:, 0], y=table[:, 1], p=p, size_wh=events.size_wh)
+    np.testing.assert_array_equal(event_image(view), event_image(events))
+
+
 @pytest.mark.parametrize(
     ("n", "sizes"), [(12, [2, 2, 2, 2, 4]), (3, [0, 0, 0, 0, 3]), (0, [0] * 5)]
 )

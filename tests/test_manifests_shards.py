@@ -51,6 +51,8 @@ def assert_same(a: Clip, b: Clip) -> None:
         assert getattr(a, name) == getattr(b, name)
     for name in ("event_spans", "narration", "narrations", "split", "align", "qc", "origin"):
         assert getattr(a, name) == getattr(b, name), name
+    for name in ("window_policy", "anchor", "other_actions", "ambiguous"):
+        assert getattr(a, name) == getattr(b, name), name
     assert (a.imu is None) == (b.imu is None)
     assert a.imu is None or a.imu.same_as(b.imu)
     assert a.events.same_as(b.events)
@@ -73,7 +75,13 @@ def odd_clips(toy_clips: Callable[..., list[Clip]]) -> list[Clip]:
     clips[4] = replace(
         clips[4],
         narration=text,
-        narrations=(Narration(t_us=5, text=text), Narration(t_us=9, text="b")),
+        narrations=(
+            Narration(t_us=5, text=text, annotation_pass="p", annotation_id="i", group=3),
+            Narration(t_us=9, text="b", subject="other", unsure=True),
+        ),
+        window_policy='{"kind":"grid"}',
+        anchor=0,
+        other_actions=1,
     )
     return clips
 
@@ -175,6 +183,16 @@ def test_datasets_reads_both_tables(
     windows = datasets.load_dataset(str(out), "windows", split="train", cache_dir=cache)
     assert windows["window_id"][:] == [clip.window_id for clip in clips]
     assert windows[4]["narration"] == clips[4].narration
+    assert windows[4]["narrations"][1] == {
+        "t_us": 9,
+        "text": "b",
+        "pass": "",
+        "id": "",
+        "subject": "other",
+        "unsure": True,
+        "group": None,
+    }
+    assert windows["other_actions"][:] == [0, 0, 0, 0, 1]
     assert np.array_equal(np.array(windows[0]["imu"], np.float32).T, clips[0].imu.data)
     events = datasets.load_dataset(str(out), "events", split="train", streaming=True)
     row = next(iter(events))

@@ -122,7 +122,7 @@ def test_events_follow_the_moving_bar(recording: Recording, tmp_path: Path) -> N
 def test_narration_windows_that_stick_out_are_reported(
     recording: Recording, tmp_path: Path
 ) -> None:
-    config = dataclasses.replace(CONFIG, windows="narration", window_s=1.5)
+    config = dataclasses.replace(CONFIG, windows="point", window_s=1.5)
     report = make([recording], tmp_path, config)
     assert (report.clips, report.rejected) == (1, {"outside-recording": 1})
     (line,) = (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()

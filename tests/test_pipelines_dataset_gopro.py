@@ -14,6 +14,7 @@ from egotriad.manifests import Unreadable
 from egotriad.manifests.errors import RecordingError, UsageError
 from egotriad.pipelines.build import build
 from egotriad.pipelines.dataset_gopro import DATASET, GoProOptions
+from egotriad.pipelines.fake_gopro import write_fake_gopro
 from egotriad.pipelines.plan import BuildConfig
 
 
@@ -179,3 +180,20 @@ def test_the_real_walk_is_one_hardware_aligned_recording(
     assert imu.data.shape == (6, 2000)
     assert imu.valid.all()
     assert np.linalg.norm(imu.data[:3], axis=0).mean() == pytest.approx(9.83, abs=0.05)
+
+
+def test_chapters_become_one_recording_and_one_build(tmp_path: Path, options: GoProOptions):
+    folder = options.input[0].parent
+    write_fake_gopro(folder, chapter=2)
+    whole = replace(options, input=(folder,))
+    (recording,) = DATASET.recordings(tmp_path, whole)
+    assert recording.recording_id == "GX010001"
+    assert recording.duration_us == 2 * 6_006_000
+    assert [file.name for file in recording.files[:2]] == ["GX010001.mp4", "GX020001.mp4"]
+    config = BuildConfig(sensor="32x24", window_s=4.0)
+    report = build(DATASET, whole, config, raw=tmp_path, out=tmp_path / "out", workers=1)
+    assert report.clips == 3, "the second window lies across the seam"
+    write_fake_gopro(folder, chapter=4)
+    (broken,) = DATASET.recordings(tmp_path, whole)
+    assert isinstance(broken, Unreadable)
+    assert "GX040001.mp4: does not follow GX020001.mp4" in broken.message

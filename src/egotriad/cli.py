@@ -11,6 +11,8 @@ __all__ = ["main"]
 COMMANDS = {
     "build-shards": ("egotriad.pipelines.cli:build_shards", "recordings to shards"),
     "inspect-shards": ("egotriad.pipelines.cli:inspect_shards", "a page that shows shards"),
+    "sync": ("egotriad.pipelines.sync_cli:sync", "does an IMU's clock fit its video's"),
+    "convert": ("egotriad.pipelines.convert_cli:convert", "events, videos, IMU: file to file"),
     "train-target": ("egotriad.alignment.cli:train_target", "a tiny event-camera target"),
     "cache-targets": ("egotriad.alignment.cli:cache_targets", "the target's own texts"),
     "train-draft": ("egotriad.alignment.cli:train_draft", "an IMU draft and its text-only twin"),

@@ -5,90 +5,60 @@ The pixel is that of v2e (Hu, Liu, Delbruck, "v2e: From Video Frames to Realisti
 and sends one event per contrast threshold by which the present one differs from it. Luma is
 linear-logarithmic: linear up to 20 of 255, natural log above.
 
-Times are where we differ by default. v2e puts the events of all pixels on one grid of slots per
-frame interval, as many as the busiest pixel has events, and a pixel's k-th event into slot k
-(`timing="slots"`); simulated streams then pulse with the frame rate. `timing="crossing"` gives each
-event the moment at which its own pixel's log intensity, interpolated linearly between the two
-frames, crosses the threshold (as ESIM: Rebecq et al., CoRL 2018). Both give the same events per
-pixel and frame.
+Where v2e is known to be off we differ by default:
+
+- Times. v2e puts the events of all pixels on one grid of slots per frame interval, as many as the
+  busiest pixel has events, and a pixel's k-th event into slot k (`timing="slots"`); simulated
+  streams then pulse with the frame rate. `timing="crossing"` gives each event the moment at which
+  its own pixel's signal, a straight line between the two frames, crosses the threshold (as ESIM:
+  Rebecq et al., CoRL 2018).
+- Low pass. Exact over the interval, for any frame rate, instead of one clamped Euler step.
+- Refractory period. Always on, counted from the pixel's own last event, and the reference follows
+  the signal in the dead time.
+- Noise. Shot noise at the rate asked for; leak events whose intervals have the spread asked for
+  (v2e's jitter averages out over frames); photoreceptor noise that does not depend on the frame
+  rate. Every draw is a function of seed, recording, frame and pixel: see `counter_rng`.
+
+`timing="slots", compat="v2e"` gives v2e's own events.
 """
 
-from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from egotriad.converters.dvs_kernels import (
-    LOOKUP_PER_LOG,
-    MAX_INTERVAL_US,
-    MAX_SIDE,
-    Bounds,
-    Hits,
-    Pixels,
-    Tables,
-    place,
-    scan_levels,
-    scan_logs,
-    start_bounds,
+from egotriad.converters.dvs_config import (
+    MIN_THRESHOLD_LOG,
+    PRESETS,
+    DvsConfig,
+    check_thresholds,
+    sim_id,
 )
+from egotriad.converters.dvs_engines import Engine, LevelsEngine, V2eEngine, WalkEngine
+from egotriad.converters.dvs_noise import Maps, log_normal_map, threshold_map
+from egotriad.converters.dvs_place import MAX_INTERVAL_US, MAX_SIDE
 from egotriad.manifests import Events
 from egotriad.manifests.errors import UsageError
 from egotriad.manifests.events import concatenate
-from egotriad.manifests.files import short_hash
 
-__all__ = ["MIN_THRESHOLD_LOG", "DvsConfig", "DvsEmulator", "emulate", "sim_id"]
-
-MIN_THRESHOLD_LOG = 0.001
-"""Smallest contrast threshold; black to white is then 5541 events of one pixel."""
+__all__ = [
+    "MIN_THRESHOLD_LOG",
+    "PRESETS",
+    "DvsConfig",
+    "DvsEmulator",
+    "emulate",
+    "sim_id",
+]
 
 Frames: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 """Frames (n, H, W): 8-bit luma, or natural-log intensity."""
+
+Backend: TypeAlias = Literal["cpu", "gpu", "v2ecore"]
 
 MAX_ABS_LOG = 50.0
 """Largest magnitude of log input; beyond it the frames were not natural logs."""
 
 _BLOCK_PIXELS = 1 << 21  # work on this many at once: what is kept between the two passes is small
-_LINEAR_UP_TO = 20  # of 255: v2ecore/emulator_utils.py, lin_log
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DvsConfig:
-    """Parameters of the pixel model.
-
-    Attributes:
-        pos_thres: contrast threshold of ON events, natural log units (v2e: 0.2).
-        neg_thres: contrast threshold of OFF events, natural log units (v2e: 0.2).
-        timing: when events happen: at their own threshold `crossing`, or on v2e's `slots`.
-        compat: `v2e` repeats v2e where it is known to be off; needs `timing="slots"`. In the
-            noise-free model that is one thing: the interval of the second frame begins at time 0
-            instead of at the first frame.
-        hdr: frames are float32 natural-log intensity (white 255 = ln 255) instead of 8-bit luma.
-    """
-
-    pos_thres: float = 0.2
-    neg_thres: float = 0.2
-    timing: Literal["crossing", "slots"] = "crossing"
-    compat: Literal["none", "v2e"] = "none"
-    hdr: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("pos_thres", "neg_thres"):
-            _check_thresholds(name, np.asarray(getattr(self, name), np.float64))
-        for name, known in (("timing", ("crossing", "slots")), ("compat", ("none", "v2e"))):
-            if getattr(self, name) not in known:
-                raise UsageError(f"{name}: got {getattr(self, name)!r}, need {' or '.join(known)}")
-        if self.compat == "v2e" and self.timing != "slots":
-            raise UsageError(
-                f"compat: got 'v2e' with timing {self.timing!r}, need timing 'slots', the only one "
-                "that v2e has"
-            )
-
-
-def sim_id(config: DvsConfig) -> str:
-    """16 hex digits that name the parameters; equal for equal parameters, on any machine."""
-    return short_hash({"simulator": "dvs", **asdict(config)})
 
 
 def emulate(
@@ -96,8 +66,12 @@ def emulate(
     times_s: NDArray[np.float64],
     config: DvsConfig,
     *,
+    seed: int = 0,
+    recording: str = "",
     pos_thres_map: NDArray[np.float32] | None = None,
     neg_thres_map: NDArray[np.float32] | None = None,
+    leak_rate_map: NDArray[np.float32] | None = None,
+    backend: Backend = "cpu",
 ) -> Events:
     """Events of a whole clip.
 
@@ -105,8 +79,13 @@ def emulate(
         frames: (T, H, W) uint8 luma, row 0 = top; with `config.hdr` float32 natural-log intensity.
         times_s: float64 (T,), seconds, increasing by at least a microsecond.
         config: parameters.
-        pos_thres_map: float32 (H, W), thresholds per pixel instead of `config.pos_thres`.
-        neg_thres_map: float32 (H, W), thresholds per pixel instead of `config.neg_thres`.
+        seed: of mismatch and noise.
+        recording: name of the recording; other names give other mismatch and noise.
+        pos_thres_map: float32 (H, W), ON thresholds per pixel instead of drawn ones.
+        neg_thres_map: float32 (H, W), OFF thresholds per pixel instead of drawn ones.
+        leak_rate_map: float32 (H, W), factors on the leak rate instead of drawn ones.
+        backend: `cpu`; `gpu` for the same events from a CUDA device; `v2ecore` for v2e itself,
+            which the user has installed.
 
     Returns:
         Events in canonical order, their times in int64 microseconds on the clock of `times_s`,
@@ -115,6 +94,7 @@ def emulate(
 
     Raises:
         UsageError: when shapes, dtypes, times or thresholds are not as above.
+        MissingDependency: when the back end is not installed.
     """
     if frames.ndim != 3:
         raise UsageError(f"frames: got shape {frames.shape}, need (T, H, W)")
@@ -124,8 +104,12 @@ def emulate(
     emulator = DvsEmulator(
         config,
         (width, height),
+        seed=seed,
+        recording=recording,
         pos_thres_map=pos_thres_map,
         neg_thres_map=neg_thres_map,
+        leak_rate_map=leak_rate_map,
+        backend=backend,
     )
     return emulator._feed(frames, times_s * 1e6)
 
@@ -134,16 +118,11 @@ class DvsEmulator:
     """The emulator as a stream: feed frames in pieces of any length, get their events.
 
     However a video is cut into pieces, the events of all pieces together are the same. One object
-    per recording.
-
-    Args:
-        config: parameters.
-        size_wh: width and height of the frames, pixels.
-        pos_thres_map: float32 (H, W), thresholds per pixel instead of `config.pos_thres`.
-        neg_thres_map: float32 (H, W), thresholds per pixel instead of `config.neg_thres`.
+    per recording. Arguments are those of `emulate`.
 
     Raises:
         UsageError: when the size or a map is unusable.
+        MissingDependency: when the back end is not installed.
     """
 
     def __init__(
@@ -151,25 +130,24 @@ class DvsEmulator:
         config: DvsConfig,
         size_wh: tuple[int, int],
         *,
+        seed: int = 0,
+        recording: str = "",
         pos_thres_map: NDArray[np.float32] | None = None,
         neg_thres_map: NDArray[np.float32] | None = None,
+        leak_rate_map: NDArray[np.float32] | None = None,
+        backend: Backend = "cpu",
     ) -> None:
         if not all(1 <= side <= MAX_SIDE for side in size_wh):
             raise UsageError(f"size_wh: got {size_wh}, need 1 to {MAX_SIDE} pixels each way")
         self.config = config
         self.size_wh = size_wh
-        shape = size_wh[::-1]
-        self._pixels = Pixels(
-            base=np.empty(shape, np.float64 if config.hdr else np.float32),
-            pos=_thresholds("pos_thres", config.pos_thres, pos_thres_map, shape, config.hdr),
-            neg=_thresholds("neg_thres", config.neg_thres, neg_thres_map, shape, config.hdr),
-        )
-        self._bounds = Bounds(low=np.empty(shape, np.uint8), high=np.empty(shape, np.uint8))
-        self._tables = _tables()
-        self._hits = Hits(*(np.empty(0, dtype) for dtype in "iiff"))
-        self._previous: NDArray[Any] | None = None
+        self._seed, self._recording = seed, recording
+        self._backend = backend
+        given = (pos_thres_map, neg_thres_map, leak_rate_map)
+        self._maps = _maps(config, size_wh, given, seed=seed, recording=recording)
+        self._engine: Engine | None = None
+        self._number = 0
         self._previous_us = 0.0
-        self._interval_start_us = 0.0
 
     def feed(self, frames: Frames, t_us: NDArray[np.int64]) -> Events:
         """Events between the frame before these and the last of these, in canonical order.
@@ -191,40 +169,39 @@ class DvsEmulator:
 
     def _feed(self, frames: NDArray[Any], times_us: NDArray[np.float64]) -> Events:
         self._check(frames, times_us)
+        if self._engine is None and len(frames):
+            self._engine = self._new_engine(frames[0], float(times_us[0]))
+            # v2e leaves its previous time at zero after the first frame.
+            self._previous_us = 0.0 if self.config.compat == "v2e" else float(times_us[0])
+            frames, times_us, self._number = frames[1:], times_us[1:], 1
         block = max(1, _BLOCK_PIXELS // (self.size_wh[0] * self.size_wh[1]))
-        parts = [
-            self._advance(np.ascontiguousarray(frames[k : k + block]), times_us[k : k + block])
-            for k in range(0, len(frames), block)
-        ]
+        starts = range(0, len(frames), block)
+        parts = [self._advance(frames[k : k + block], times_us[k : k + block]) for k in starts]
         return parts[0] if len(parts) == 1 else concatenate(parts, self.size_wh)
 
     def _advance(self, frames: NDArray[Any], times_us: NDArray[np.float64]) -> Events:
-        previous, new = self._previous, slice(0, None)
-        if previous is None:
-            self._start(frames[0], float(times_us[0]))
-            previous, new = frames[0], slice(1, None)
-        self._hits, ends = self._scan(frames[new], previous)
-        intervals_us = np.concatenate([[self._interval_start_us], times_us[new]])
-        t_us, x, y, p = place(self._hits, ends, intervals_us, self.config.timing == "slots")
-        self._previous = frames[-1].copy()
+        assert self._engine is not None
+        borders_us = np.concatenate([[self._previous_us], times_us])
+        events = self._engine.advance(frames, borders_us, self._number)
+        self._number += len(frames)
         self._previous_us = float(times_us[-1])
-        if len(ends):
-            self._interval_start_us = self._previous_us
-        return Events(t_us=t_us, x=x, y=y, p=p, size_wh=self.size_wh)
+        return Events(t_us=events.t_us, x=events.x, y=events.y, p=events.p, size_wh=self.size_wh)
 
-    def _start(self, frame: NDArray[Any], t_us: float) -> None:
-        # v2e leaves its previous time at zero after the first frame.
-        self._interval_start_us = 0.0 if self.config.compat == "v2e" else t_us
-        if self.config.hdr:
-            self._pixels.base[:] = frame
-        else:
-            self._pixels.base[:] = self._tables.log_of_level[frame]
-            start_bounds(self._pixels, self._bounds, self._tables)
+    def _new_engine(self, frame: NDArray[Any], start_us: float) -> Engine:
+        config, maps, seed, recording = self.config, self._maps, self._seed, self._recording
+        if self._backend == "gpu":
+            from egotriad.converters.dvs_gpu import new_engine
 
-    def _scan(self, frames: NDArray[Any], previous: NDArray[Any]) -> tuple[Hits, NDArray[np.int64]]:
-        if self.config.hdr:
-            return scan_logs(frames, previous, self._pixels, self._hits)
-        return scan_levels(frames, previous, self._pixels, self._bounds, self._tables, self._hits)
+            return new_engine(config, frame, maps, seed=seed, recording=recording)
+        if self._backend == "v2ecore":
+            from egotriad.converters.dvs_v2ecore import V2ecoreEngine
+
+            return V2ecoreEngine(config, frame, start_us, seed=seed)
+        if config.moves_only:
+            return LevelsEngine(config, frame, maps)
+        if config.compat == "v2e":
+            return V2eEngine(config, frame, maps, start_us, seed=seed, recording=recording)
+        return WalkEngine(config, frame, maps, seed=seed, recording=recording)
 
     def _check(self, frames: NDArray[Any], times_us: NDArray[np.float64]) -> None:
         """Refuses unusable input before any state changes."""
@@ -252,7 +229,7 @@ class DvsEmulator:
         self._check_steps(times_us)
 
     def _check_steps(self, times_us: NDArray[np.float64]) -> None:
-        first = self._previous is None
+        first = self._engine is None
         # v2e's clock starts at zero, whatever the first frame's time.
         from_zero = first and self.config.compat == "v2e" and len(times_us) > 0
         if from_zero and not 0 <= times_us[0] <= MAX_INTERVAL_US // 2:
@@ -273,38 +250,46 @@ class DvsEmulator:
             )
 
 
-def _check_thresholds(name: str, values: NDArray[np.floating]) -> None:
-    if not (np.isfinite(values) & (values >= MIN_THRESHOLD_LOG)).all():
-        raise UsageError(
-            f"{name}: got values from {values.min():g} to {values.max():g}, need "
-            f"{MIN_THRESHOLD_LOG} or more (natural log units)"
+def _maps(
+    config: DvsConfig,
+    size_wh: tuple[int, int],
+    given: tuple[NDArray[np.float32] | None, ...],
+    *,
+    seed: int,
+    recording: str,
+) -> Maps:
+    pixels = size_wh[0] * size_wh[1]
+    names = ("pos_thres", "neg_thres", "leak_rate")
+    flat = [_flat(name, values, size_wh) for name, values in zip(names, given, strict=True)]
+    for k, nominal in enumerate((config.pos_thres, config.neg_thres)):
+        values = flat[k]
+        if values is not None:
+            check_thresholds(f"{names[k]}_map", values)
+        elif config.sigma_thres:
+            sigma, polarity = config.sigma_thres, ("ON", "OFF")[k]
+            flat[k] = threshold_map(
+                nominal, sigma, pixels, seed=seed, recording=recording, polarity=polarity
+            )
+    decades = config.noise_rate_cov_decades
+    if flat[2] is None and config.leak_rate_hz and decades:
+        flat[2] = log_normal_map(
+            decades, pixels, seed=seed, recording=recording, purpose="leak rate"
         )
+    elif flat[2] is not None and not (np.isfinite(flat[2]) & (flat[2] >= 0)).all():
+        raise UsageError("leak_rate_map: got values that are no factors, need zero or more")
+    defaults = (config.pos_thres, config.neg_thres, 1.0)
+    full = [
+        np.full(pixels, default, np.float32) if values is None else values
+        for values, default in zip(flat, defaults, strict=True)
+    ]
+    return Maps(*full, pos_varies=flat[0] is not None, neg_varies=flat[1] is not None)
 
 
-def _thresholds(
-    name: str,
-    nominal: float,
-    per_pixel: NDArray[np.float32] | None,
-    shape: tuple[int, ...],
-    hdr: bool,
-) -> NDArray[np.float64]:
-    """Thresholds of every pixel, in the precision of the state; a map always passes by float32."""
-    if per_pixel is None:
-        return np.full(shape, nominal, np.float64 if hdr else np.float32)
-    if per_pixel.shape != shape:
-        raise UsageError(f"{name}_map: got shape {per_pixel.shape}, need {shape} (H, W)")
-    _check_thresholds(f"{name}_map", per_pixel)
-    return per_pixel.astype(np.float32).astype(np.float64 if hdr else np.float32)
-
-
-@cache
-def _tables() -> Tables:
-    """The lin-log curve of 8-bit luma: v2ecore/emulator_utils.py, lin_log (rounded to 1e-8)."""
-    level = np.arange(256, dtype=np.float64)
-    slope = np.log(_LINEAR_UP_TO) / _LINEAR_UP_TO
-    log = np.where(level <= _LINEAR_UP_TO, level * slope, np.log(np.maximum(level, 1.0)))
-    log_of_level = (np.round(log * 1e8) / 1e8).astype(np.float32)
-    grid = np.arange(int(log_of_level[-1] * LOOKUP_PER_LOG) + 2) / LOOKUP_PER_LOG
-    level_of_log = np.searchsorted(log_of_level, grid, side="right") - 1
-    log_of_level = np.append(log_of_level, np.float32(np.inf))
-    return Tables(log_of_level=log_of_level, level_of_log=level_of_log.astype(np.uint8))
+def _flat(
+    name: str, values: NDArray[np.float32] | None, size_wh: tuple[int, int]
+) -> NDArray[np.float32] | None:
+    if values is None:
+        return None
+    if values.shape != size_wh[::-1]:
+        raise UsageError(f"{name}_map: got shape {values.shape}, need {size_wh[::-1]} (H, W)")
+    return values.astype(np.float32).ravel()

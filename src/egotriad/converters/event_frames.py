@@ -10,6 +10,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from egotriad.converters.compiled import compiled
+from egotriad.converters.event_grids import check_inside_sensor
 from egotriad.manifests import Events, Span
 from egotriad.manifests.errors import UsageError
 
@@ -17,8 +19,6 @@ __all__ = ["MAX_EXTENT_US", "event_image", "eventgpt_frames", "eventgpt_frames_c
 
 MAX_EXTENT_US = 100_000
 """EventGPT refuses events whose last and first time are this far apart, or further."""
-
-_COLOURS = np.array([[0, 0, 255], [255, 0, 0]], np.uint8)  # RGB by polarity: OFF, ON
 
 
 def eventgpt_frames(
@@ -81,15 +81,10 @@ def event_image(events: Events) -> NDArray[np.uint8]:
     Raises:
         UsageError: when an event lies outside the sensor.
     """
+    check_inside_sensor(events)
     width, height = events.size_wh
-    if len(events) and (events.x.max() >= width or events.y.max() >= height):
-        raise UsageError(
-            f"events reach x={events.x.max()}, y={events.y.max()}, need them inside the sensor of "
-            f"{width}x{height} pixels; correct size_wh"
-        )
     image = np.full((height, width, 3), 255, np.uint8)
-    # NumPy assigns in order where an index repeats, so the last event of a pixel stays.
-    image[events.y, events.x] = _COLOURS[events.p.view(np.uint8)]
+    _paint(events.x, events.y, events.p, image)
     return image
 
 
@@ -108,3 +103,14 @@ def _groups(events: Events, span: Span | None, count: int) -> list[Events]:
     size = len(events) // count
     bounds = [size * k for k in range(count)] + [len(events)]
     return [events.take(slice(lo, hi)) for lo, hi in pairwise(bounds)]
+
+
+@compiled
+def _paint(
+    x: NDArray[np.uint16], y: NDArray[np.uint16], p: NDArray[np.bool_], image: NDArray[np.uint8]
+) -> None:
+    """OFF blue, ON red, over whatever is there."""
+    for i in range(len(x)):
+        image[y[i], x[i], 0] = 255 if p[i] else 0
+        image[y[i], x[i], 1] = 0
+        image[y[i], x[i], 2] = 0 if p[i] else 255

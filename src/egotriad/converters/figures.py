@@ -13,13 +13,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from egotriad.converters.svg import (
+    INK,
+    RULE,
+    axis_ticks,
+    line_element,
+    path_data,
+    plain_number,
+    rect_element,
+    svg_element,
+    text_element,
+    thinned,
+)
 from egotriad.manifests import Imu, Span
 from egotriad.manifests.errors import UsageError
 
 __all__ = ["bars_svg", "imu_svg", "page", "png_bytes", "png_data_uri"]
 
 _AXES = {"x": "var(--x, #c2410c)", "y": "var(--y, #15803d)", "z": "var(--z, #1d4ed8)"}
-_INK, _RULE = "var(--ink, #333)", "var(--rule, #ddd)"
 _BAR, _MARK = "var(--bar, #5b8def)", "var(--mark, #f59e0b)"
 
 # Margins around and between the panels of a trace figure, in CSS pixels.
@@ -51,20 +62,24 @@ def imu_svg(imu: Imu, *, width: int = 720, height: int = 320, marks: Sequence[Sp
     parts = []
     for mark in marks:
         start, end = x_of(mark.start_us / 1e6), x_of(mark.end_us / 1e6)
-        parts.append(_rect(start, _TOP, end - start, height - _TOP - _BOTTOM, _MARK, opacity=0.18))
-    for tick in _ticks(0.0, duration_s, 10):
+        parts.append(
+            rect_element(start, _TOP, end - start, height - _TOP - _BOTTOM, _MARK, opacity=0.18)
+        )
+    for tick in axis_ticks(0.0, duration_s, 10):
         if tick <= duration_s:
-            parts.append(_line(x_of(tick), _TOP, x_of(tick), height - _BOTTOM, _RULE))
-            parts.append(_text(x_of(tick), height - _BOTTOM + 15, _number(tick), "middle"))
-    parts.append(_text(_LEFT + plot_width / 2, height - 5, "time, s", "middle"))
+            parts.append(line_element(x_of(tick), _TOP, x_of(tick), height - _BOTTOM, RULE))
+            parts.append(
+                text_element(x_of(tick), height - _BOTTOM + 15, plain_number(tick), "middle")
+            )
+    parts.append(text_element(_LEFT + plot_width / 2, height - 5, "time, s", "middle"))
     data = np.where(imu.valid, imu.data.astype(np.float64), np.nan)
     parts += _panel(data[:3], "acceleration, m/s²", _TOP, plot_width, panel_height)
     parts += _panel(data[3:], "angular rate, rad/s", second_panel, plot_width, panel_height)
     for k, (name, colour) in enumerate(_AXES.items()):
         x = width - _RIGHT - 34 * (3 - k)
-        parts.append(_line(x, _TOP - 12, x + 14, _TOP - 12, colour, stroke=2))
-        parts.append(_text(x + 18, _TOP - 8, name))
-    return _svg(width, height, "accelerometer and gyroscope over time", parts)
+        parts.append(line_element(x, _TOP - 12, x + 14, _TOP - 12, colour, stroke=2))
+        parts.append(text_element(x + 18, _TOP - 8, name))
+    return svg_element(width, height, "accelerometer and gyroscope over time", parts)
 
 
 def bars_svg(
@@ -97,7 +112,7 @@ def bars_svg(
         )
     left = min(16 + 7 * max(map(len, labels), default=0), width // 2)
     finite = [number for number in (*values, *low, *high) if math.isfinite(number)]
-    ticks = _ticks(min([0.0, *finite]), max([0.0, *finite]), 6)
+    ticks = axis_ticks(min([0.0, *finite]), max([0.0, *finite]), 6)
     bottom = _BAR_TOP + _BAR_STEP * len(labels)
 
     def x_of(value: float) -> float:
@@ -105,14 +120,14 @@ def bars_svg(
 
     parts = []
     for tick in ticks:
-        parts.append(_line(x_of(tick), _BAR_TOP, x_of(tick), bottom, _RULE))
-        parts.append(_text(x_of(tick), bottom + 15, _number(tick), "middle"))
+        parts.append(line_element(x_of(tick), _BAR_TOP, x_of(tick), bottom, RULE))
+        parts.append(text_element(x_of(tick), bottom + 15, plain_number(tick), "middle"))
     for k, (label, value, lo, hi) in enumerate(zip(labels, values, low, high, strict=True)):
         middle = _BAR_TOP + _BAR_STEP * (k + 0.5)
-        parts.append(_text(left - 8, middle + 4, label, "end"))
+        parts.append(text_element(left - 8, middle + 4, label, "end"))
         parts += _bar(value, lo, hi, middle, x_of)
-    parts.append(_line(x_of(0.0), _BAR_TOP, x_of(0.0), bottom, _INK))
-    return _svg(width, bottom + 24, "bars with intervals", parts)
+    parts.append(line_element(x_of(0.0), _BAR_TOP, x_of(0.0), bottom, INK))
+    return svg_element(width, bottom + 24, "bars with intervals", parts)
 
 
 def png_bytes(rgb: NDArray[np.uint8]) -> bytes:
@@ -159,116 +174,40 @@ def _panel(
     if not finite.size:
         centre = _LEFT + width / 2
         return [
-            _text(_LEFT, top - 8, title),
-            _text(centre, top + height / 2, "no valid samples", "middle"),
+            text_element(_LEFT, top - 8, title),
+            text_element(centre, top + height / 2, "no valid samples", "middle"),
         ]
-    ticks = _ticks(float(finite.min()), float(finite.max()), 4)
+    ticks = axis_ticks(float(finite.min()), float(finite.max()), 4)
 
     def y_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return top + height * (1 - (values - ticks[0]) / (ticks[-1] - ticks[0]))
 
-    parts = [_text(_LEFT, top - 8, title)]
+    parts = [text_element(_LEFT, top - 8, title)]
     for tick, y in zip(ticks, y_of(np.array(ticks)), strict=True):
-        parts.append(_line(_LEFT, y, _LEFT + width, y, _RULE))
-        parts.append(_text(_LEFT - 6, y + 4, _number(tick), "end"))
+        parts.append(line_element(_LEFT, y, _LEFT + width, y, RULE))
+        parts.append(text_element(_LEFT - 6, y + 4, plain_number(tick), "end"))
     for row, colour in zip(rows, _AXES.values(), strict=True):
-        at, values = _thinned(row, int(width))
+        at, values = thinned(row, int(width))
         x = _LEFT + width * at / max(len(row), 1)
-        path = _path(x, y_of(values))
+        path = path_data(x, y_of(values))
         if path:
             parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.2"/>')
     return parts
-
-
-def _thinned(
-    row: NDArray[np.float64], columns: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Indices and values to draw: all of them, or lowest and highest per column in time order."""
-    size = -(-len(row) // max(columns, 1))
-    if size <= 2:
-        return np.arange(len(row)), row
-    padded = np.full(-(-len(row) // size) * size, np.nan)
-    padded[: len(row)] = row
-    cells = padded.reshape(-1, size)
-    lowest = np.where(np.isnan(cells), np.inf, cells).argmin(axis=1)
-    highest = np.where(np.isnan(cells), -np.inf, cells).argmax(axis=1)
-    picks = np.sort(np.stack([lowest, highest], axis=1), axis=1)
-    index = (picks + size * np.arange(len(cells))[:, None]).ravel()
-    return index, padded[index]
-
-
-def _path(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
-    """SVG path through the points; each run of finite ones is a piece, a lone one a dot."""
-    finite = np.isfinite(y)
-    starts = np.flatnonzero(finite & ~np.r_[False, finite[:-1]])
-    ends = np.flatnonzero(finite & ~np.r_[finite[1:], False]) + 1
-    pieces = []
-    for start, end in zip(starts, ends, strict=True):
-        points = [f"{a:.1f} {b:.1f}" for a, b in zip(x[start:end], y[start:end], strict=True)]
-        pieces.append(f"M{'L'.join(points)}" if len(points) > 1 else f"M{points[0]}h0.5")
-    return "".join(pieces)
 
 
 def _bar(
     value: float, low: float, high: float, middle: float, x_of: Callable[[float], float]
 ) -> list[str]:
     if not math.isfinite(value):
-        return [_text(x_of(0.0) + 6, middle + 4, "not measured")]
+        return [text_element(x_of(0.0) + 6, middle + 4, "not measured")]
     start, end = sorted((x_of(0.0), x_of(value)))
-    parts = [_rect(start, middle - 8, end - start, 16, _BAR)]
+    parts = [rect_element(start, middle - 8, end - start, 16, _BAR)]
     if math.isfinite(low) and math.isfinite(high):
-        parts.append(_line(x_of(low), middle, x_of(high), middle, _INK, stroke=1.5))
+        parts.append(line_element(x_of(low), middle, x_of(high), middle, INK, stroke=1.5))
         for x in (x_of(low), x_of(high)):
-            parts.append(_line(x, middle - 4, x, middle + 4, _INK, stroke=1.5))
+            parts.append(line_element(x, middle - 4, x, middle + 4, INK, stroke=1.5))
         end = max(end, x_of(high))
-    return [*parts, _text(end + 6, middle + 4, _number(value, digits=3))]
-
-
-def _ticks(low: float, high: float, most: int) -> list[float]:
-    """At most about `most` round numbers (1, 2, 5 times a power of ten) that enclose the range."""
-    if not high > low:
-        low, high = min(low, 0.0), max(high, low + 1.0)
-    raw = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [k * step for k in range(first, last + 1)]
-
-
-def _number(value: float, *, digits: int = 6) -> str:
-    return f"{value:.{digits}g}".replace("-", "\N{MINUS SIGN}")
-
-
-def _svg(width: float, height: float, description: str, parts: list[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
-        f'width="{width:g}" height="{height:g}" role="img" aria-label="{description}" '
-        f'font-family="system-ui, sans-serif" font-size="11" '
-        f'style="max-width:100%;height:auto">{"".join(parts)}</svg>'
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, stroke: float = 1) -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-        f'stroke="{colour}" stroke-width="{stroke:g}"/>'
-    )
-
-
-def _rect(
-    x: float, y: float, width: float, height: float, colour: str, *, opacity: float = 1
-) -> str:
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
-        f'fill="{colour}" fill-opacity="{opacity:g}"/>'
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{_INK}">'
-        f"{html.escape(text)}</text>"
-    )
+    return [*parts, text_element(end + 6, middle + 4, plain_number(value, digits=3))]
 
 
 _STYLE = """

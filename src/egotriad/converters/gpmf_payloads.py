@@ -1,76 +1,77 @@
-"""GPMF payloads: out of an mp4's telemetry track or a bare file, into blocks of sensor samples."""
+"""GPMF payloads: out of an mp4's telemetry track or a bare file, one at a time.
 
-import itertools
+An mp4 holds about one payload a second, with the container's time of each. Every device that was
+connected to the camera appends a container of its own (`DEVC`): a Karma drone, a Bluetooth sensor.
+Only the camera's own, the first, is read: the others have other clocks and other axes.
+"""
+
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
-import numpy as np
 from av.stream import Discard, Stream
-from numpy.typing import NDArray
 
 from egotriad.converters.klv import Item, parse
 from egotriad.converters.media import describe_streams, microseconds, open_media
 from egotriad.manifests.errors import RecordingError, located
 
-__all__ = ["Payload", "SensorBlock", "first_payload", "is_bare", "read_payloads", "sensor_blocks"]
+__all__ = ["Payload", "first_payload", "is_bare", "iterate_payloads", "read_payloads"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Payload:
-    """One payload's device containers (`DEVC`) and its time.
+    """What the camera wrote at one time.
 
     Attributes:
-        devices: usually one.
+        devices: the camera's container; rarely it is split into several.
+        others: names of other devices in this payload (`GoPro Karma v1.0`), not read.
         t_us: start after the video's first frame, as the container says; None in a bare file.
     """
 
     devices: tuple[Item, ...]
+    others: tuple[str, ...]
     t_us: int | None
 
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class SensorBlock:
-    """The samples of one sensor in one payload.
-
-    Attributes:
-        values: float64 (n, channels), divided by SCAL, channels in stored order.
-        scale: SCAL, (1,) or (channels,).
-        unit: SIUN or UNIT, empty when absent.
-        axes: ORIN, a letter per channel (lower case: sign flipped), empty when absent.
-        stamp_us: STMP, the camera's clock at the first sample, or None.
-        total: TSMP, samples since the recording began, these included, or None.
-        device: name of the camera (DVNM).
-        payload_us: the payload's own time, or None.
-    """
-
-    values: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    unit: str
-    axes: str
-    stamp_us: int | None
-    total: int | None
-    device: str
-    payload_us: int | None
+    def streams(self) -> Iterator[tuple[str, Item]]:
+        """The camera's name with each of its streams, in order."""
+        for device in self.devices:
+            name = device.first("DVNM")
+            for stream in device.all("STRM"):
+                yield (name.text() if name is not None else ""), stream
 
 
-def read_payloads(path: Path) -> list[Payload]:
-    """All payloads of an mp4's GPMF track, or of a file that holds nothing but GPMF.
+def iterate_payloads(path: Path) -> Iterator[Payload]:
+    """The payloads of an mp4's GPMF track, or of a file that holds nothing but GPMF, one by one.
 
     Raises:
         RecordingError: no such file, no GPMF in it, or damaged GPMF.
     """
-    return _present(path, _payloads(path))
+    camera: bytes | None = None
+    empty = True
+    for devices, t_us in _device_lists(path):
+        if empty:
+            camera, empty = _device_id(devices[0]), False
+        own = tuple(device for device in devices if _device_id(device) == camera)
+        others = (device.first("DVNM") for device in devices if device not in own)
+        yield Payload(own, tuple(name.text() for name in others if name is not None), t_us)
+    if empty:
+        raise RecordingError(f"{path.name}: its GPMF track is empty; the camera wrote no telemetry")
+
+
+def read_payloads(path: Path) -> list[Payload]:
+    """All of `iterate_payloads` at once (about 50 kB for a second of recording)."""
+    return list(iterate_payloads(path))
 
 
 def first_payload(path: Path) -> Payload:
     """The first payload alone; the rest of the file is not read.
 
     Raises:
-        RecordingError: as `read_payloads`.
+        RecordingError: as `iterate_payloads`.
     """
-    return _present(path, itertools.islice(_payloads(path), 1))[0]
+    return next(iterate_payloads(path))
 
 
 def is_bare(path: Path) -> bool:
@@ -79,34 +80,10 @@ def is_bare(path: Path) -> bool:
         return file.read(4) == b"DEVC"
 
 
-def sensor_blocks(payloads: list[Payload], key: str) -> list[SensorBlock]:
-    """The blocks of one sensor (`ACCL`, `GYRO`, `SHUT`, ...), in time order; empty if none.
-
-    Raises:
-        RecordingError: data that are no numbers, or a scale that does not fit them.
-    """
-    return [
-        _block(device, stream, item, payload.t_us)
-        for payload in payloads
-        for device in payload.devices
-        for stream in device.all("STRM")
-        for item in stream.all(key)
-        if item.repeat
-    ]
-
-
-def _present(path: Path, payloads: Iterator[Payload]) -> list[Payload]:
-    found = list(payloads)
-    if not found:
-        raise RecordingError(f"{path.name}: its GPMF track is empty; the camera wrote no telemetry")
-    return found
-
-
-def _payloads(path: Path) -> Iterator[Payload]:
+def _device_lists(path: Path) -> Iterator[tuple[tuple[Item, ...], int | None]]:
+    """The devices of each payload (at least one), and the payload's time."""
     if path.is_file() and is_bare(path):
-        with located(path.name):
-            devices = parse(path.read_bytes())
-        yield from (Payload((device,), None) for device in devices)
+        yield from ((devices, None) for devices in _bare_devices(path))
         return
     with open_media(path) as container:
         track = next((s for s in container.streams if _is_gpmf(s)), None)
@@ -126,49 +103,43 @@ def _payloads(path: Path) -> Iterator[Payload]:
             for packet in container.demux(track):
                 if packet.size and packet.pts is not None:
                     start_us = microseconds(packet.pts, packet.time_base)
-                    with located(path.name):
-                        devices = parse(bytes(packet))
-                    yield Payload(devices, start_us - frame_zero_us)
+                    if devices := _devices(path, bytes(packet)):
+                        yield devices, start_us - frame_zero_us
         except av.FFmpegError as exc:
             raise RecordingError(
                 f"{path.name}: its GPMF track cannot be read ({exc.strerror}); copy the file again"
             ) from exc
 
 
+def _devices(path: Path, data: bytes) -> tuple[Item, ...]:
+    with located(path.name):
+        return tuple(item for item in parse(data) if item.key == "DEVC" and not item.kind)
+
+
+def _bare_devices(path: Path) -> Iterator[tuple[Item, ...]]:
+    """The devices of a bare file by payload: a new one begins where a device comes again."""
+    together: list[Item] = []
+    for device in _bare_items(path):
+        if _device_id(device) in map(_device_id, together):
+            yield tuple(together)
+            together = []
+        together.append(device)
+    if together:
+        yield tuple(together)
+
+
+def _bare_items(path: Path) -> Iterator[Item]:
+    with path.open("rb") as file:
+        while header := file.read(8):
+            size, repeat = struct.unpack(">BH", header[5:]) if len(header) == 8 else (0, 0)
+            yield from _devices(path, header + file.read(size * repeat + 3 & ~3))
+
+
+def _device_id(device: Item) -> bytes | None:
+    item = device.first("DVID")
+    return None if item is None else item.data
+
+
 def _is_gpmf(stream: Stream) -> bool:
     """A `gpmd` sample entry is bin_data to libav; the camera's other data tracks have no name."""
     return stream.type == "data" and stream.name == "bin_data"
-
-
-def _block(device: Item, stream: Item, item: Item, payload_us: int | None) -> SensorBlock:
-    def text(holder: Item, *keys: str) -> str:
-        return next((found.text() for key in keys if (found := holder.first(key))), "")
-
-    def count(key: str) -> int | None:
-        found = stream.first(key)
-        if found is None or not found.repeat:
-            return None
-        value = float(found.numbers()[0, 0])
-        if not 0 <= value < 2**53:
-            raise RecordingError(f"GPMF {key}: got {value}, need a count; damaged file")
-        return int(value)
-
-    values = item.numbers()
-    scale_item = stream.first("SCAL")
-    scale = scale_item.numbers().ravel() if scale_item is not None else np.ones(1)
-    if len(scale) not in (1, values.shape[1]) or not (np.isfinite(scale) & (scale != 0)).all():
-        raise RecordingError(
-            f"GPMF {item.key}: scale {scale.tolist()} for {values.shape[1]} channels; damaged file"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):  # the caller looks for what is not finite
-        values = values / scale
-    return SensorBlock(
-        values=values,
-        scale=scale,
-        unit=text(stream, "SIUN", "UNIT"),
-        axes=text(stream, "ORIN"),
-        stamp_us=count("STMP"),
-        total=count("TSMP"),
-        device=text(device, "DVNM"),
-        payload_us=payload_us,
-    )

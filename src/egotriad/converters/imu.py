@@ -1,37 +1,25 @@
-"""IMU samples at their true times -> a uniform grid, without aliasing and without inventing any.
-
-One filter serves both directions (a recording onto a window's grid, a clip's grid onto a consumer's
-rate): a sinc under a Kaiser window, evaluated at the true distance between grid point and sample.
-Each sample is weighted with the time it stands for (the filter's integral as a sum over unequal
-steps), and the weights of a grid point sum to one, so a constant stays that constant whatever the
-spacing. (Length and shape of Kaiser's window: Oppenheim and Schafer, Discrete-Time Signal
-Processing, 3rd ed., 7.5.3.)
-"""
+"""IMU samples at their true times -> a uniform grid, without aliasing and without inventing any."""
 
 import math
-from functools import cache
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from egotriad.converters.clock import segments
-from egotriad.converters.compiled import compiled
-from egotriad.manifests import Imu, ImuTrack, SensorStream
+from egotriad.converters.imu_filter import band_limited, bridged, half_width
+from egotriad.converters.imu_modes import sinc_hann
+from egotriad.converters.imu_pieces import Pieces, pieces_of
+from egotriad.manifests import Imu, ImuTrack
 from egotriad.manifests.errors import ClipRejected, UsageError
 
-__all__ = ["resample", "view"]
+__all__ = ["Mode", "Resampler", "resample", "view"]
 
-CUTOFF = 0.45
-"""Half-amplitude frequency as a share of the lower of the two rates."""
-LOBES = 24
-"""Zero crossings of the sinc on either side. With `KAISER_BETA` the filter is flat to 1e-4 up to
-0.40 of the lower rate and 80 dB down from 0.50 of it on (Nyquist)."""
-KAISER_BETA = 7.857
-"""0.1102 * (80 dB - 8.7)."""
-TABLE_STEPS = 512
-"""Table entries per lobe; linear interpolation between them errs by less than 2e-6."""
+Mode = Literal["bandlimited", "linear", "block_mean", "torchaudio"]
+
 STAMP_US = 0.5
 """Time stamps are whole microseconds: a grid point this far outside the samples is not outside."""
+CHUNK = 1 << 15
+"""Grid points, and samples, handled at a time: what lies between input and output stays small."""
 
 
 def resample(
@@ -41,45 +29,188 @@ def resample(
     duration_us: int,
     rate_hz: float,
     longest_gap_us: int = 50_000,
+    mode: Mode = "bandlimited",
 ) -> Imu:
-    """The window of a track on a uniform grid: sample k lies at t_start_us + k * 1e6 / rate_hz.
+    """One window of a track on a uniform grid: `Resampler(track, ...).window(...)`."""
+    resampler = Resampler(track, rate_hz=rate_hz, longest_gap_us=longest_gap_us, mode=mode)
+    return resampler.window(t_start_us, duration_us)
+
+
+class Resampler:
+    """Brings windows of one track onto a uniform grid.
+
+    What holds in every mode:
 
     - Accelerometer and gyroscope may have different clocks and rates; each is brought over alone.
     - A sample with a NaN is missing. Holes up to `longest_gap_us` are bridged by a straight line;
       grid points in longer ones, before the first and after the last sample are NaN and invalid.
     - Time stamps that step back cut the track; nothing is sorted. Where two cut pieces claim the
       same time for longer than `longest_gap_us` neither is believed; below that the later one is.
-    - At the end of a piece the signal is continued by reflection through its end point, so that
-      constants and ramps are kept up to the last sample. A window's own ends are no such ends:
-      samples outside the window are used.
+    - Repeated stamps: `clock.separate_repeats`.
+    - A window's ends are no ends of the signal: samples outside the window are used.
+
+    Modes:
+
+    - `bandlimited`: `imu_filter.band_limited`; flat to 1e-4 up to 0.45 of the rate, 80 dB down from
+      half of it on. At a piece's end the signal is continued by reflection through its end point,
+      so that constants and ramps are kept up to the last sample.
+    - `linear`: straight lines between samples. Aliases when going down.
+    - `block_mean`: LIMU-BERT's means of whole samples (`imu_modes.block_mean`) laid by time, so
+      that losses do not shift what follows. Aliases a little, and value k is the mean of what comes
+      after its time: half a block late. On uniform samples equal to theirs, block for block.
+    - `torchaudio`: imu2clip's recipe: samples taken for uniform at int(1000 / mean step in ms),
+      `imu_modes.sinc_hann` to the rate, times rebuilt from the first stamp, the nearest taken. Per
+      gap-free piece, where theirs goes over gaps and writes zeros; its drift (up to one part in the
+      rate) is kept. For comparison with features that were made so.
 
     Args:
         track: true time stamps, SI units.
-        t_start_us: start of the window on the track's clock.
-        duration_us: length; there are exactly round(duration * rate) grid points.
         rate_hz: rate of the grid.
         longest_gap_us: longest hole that is bridged.
+        mode: how values between samples come about.
 
     Raises:
-        UsageError: a rate or length that is not positive.
+        UsageError: a rate that is not positive, an unknown mode, a rate the mode cannot give.
     """
-    count = _grid_count(duration_us, rate_hz)
-    grid = np.arange(count, dtype=np.float64) * (1e6 / rate_hz)
-    reach_us = 2e6 * LOBES / (2 * CUTOFF * min(rate_hz, track.rate_hz)) + longest_gap_us
-    rows = [
-        _sensor_on_grid(
-            _near(stream, t_start_us, duration_us, int(reach_us)),
-            t_start_us,
-            grid,
-            rate_hz,
-            longest_gap_us,
-        )
-        for stream in (track.accel, track.gyro)
-    ]
-    data = np.concatenate(rows).astype(np.float32)  # (6, T)
-    valid = np.asarray(np.isfinite(data).all(axis=0))
-    data[:, ~valid] = np.nan
-    return Imu(data=data, rate_hz=rate_hz, valid=valid)
+
+    def __init__(
+        self,
+        track: ImuTrack,
+        *,
+        rate_hz: float,
+        longest_gap_us: int = 50_000,
+        mode: Mode = "bandlimited",
+    ) -> None:
+        if not (rate_hz > 0 and math.isfinite(rate_hz)):
+            raise UsageError(f"rate: got {rate_hz} Hz, need above 0")
+        if mode not in get_args(Mode):
+            raise UsageError(f"mode: got {mode!r}, need one of {', '.join(get_args(Mode))}")
+        if mode == "torchaudio" and rate_hz != int(rate_hz):
+            raise UsageError(f"mode torchaudio: got {rate_hz} Hz, need a whole number")
+        self._rate_hz = rate_hz
+        self._mode = mode
+        self._sensors = pieces_of((track.accel, track.gyro), longest_gap_us)
+        for sensor in self._sensors if mode == "block_mean" else []:
+            slowest_us = float(sensor.periods_us.max(initial=0.0))
+            # A percent: a sensor of nominally the same rate may be a little slower.
+            if slowest_us * rate_hz > 1.01e6:
+                raise UsageError(
+                    f"mode block_mean: got {rate_hz:g} Hz out of {1e6 / slowest_us:.4g} Hz, it "
+                    f"only goes down; use bandlimited"
+                )
+
+    def window(self, t_start_us: int, duration_us: int) -> Imu:
+        """The window: sample k lies at t_start_us + k * 1e6 / rate_hz.
+
+        Args:
+            t_start_us: start of the window on the track's clock.
+            duration_us: length; there are exactly round(duration * rate) grid points.
+
+        Raises:
+            UsageError: a length without a grid point.
+        """
+        count = _grid_count(duration_us, self._rate_hz)
+        data = np.full((6, count), np.nan, np.float32)
+        row = 0
+        for sensor in self._sensors:
+            rows = data[row : row + 3 * len(sensor.values)]
+            row += len(rows)
+            points = self._chunk(sensor)
+            for start in range(0, count, points):
+                number = np.arange(start, min(start + points, count))
+                self._fill(sensor, t_start_us, number, rows[:, start : start + points])
+        valid = np.asarray(np.isfinite(data).all(axis=0))
+        data[:, ~valid] = np.nan
+        return Imu(data=data, rate_hz=self._rate_hz, valid=valid)
+
+    def _chunk(self, sensor: Pieces) -> int:
+        """How many grid points to handle at a time."""
+        period_us = float(np.median(sensor.periods_us)) if len(sensor.periods_us) else 0.0
+        per_sample = self._rate_hz * period_us / 1e6
+        return CHUNK if per_sample >= 1 else max(round(CHUNK * per_sample), 1024)
+
+    def _fill(
+        self,
+        sensor: Pieces,
+        t_start_us: int,
+        number: NDArray[np.int64],
+        out: NDArray[np.float32],
+    ) -> None:
+        """Writes the grid points of these numbers (M,) into (C, M), where the sensor has any."""
+        grid = number.astype(np.float64) * (1e6 / self._rate_hz)
+        starts = np.searchsorted(grid, sensor.first_us - t_start_us - STAMP_US)
+        stops = np.searchsorted(grid, sensor.last_us - t_start_us + STAMP_US, side="right")
+        for k in np.flatnonzero(starts < stops):
+            points = slice(int(starts[k]), int(stops[k]))
+            with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, so invalid
+                out[:, points] = self._piece(sensor, int(k), t_start_us, grid[points])
+        start_us, stop_us = sensor.contested_us.T - t_start_us
+        for j in np.flatnonzero((stop_us >= grid[0]) & (start_us <= grid[-1])):
+            out[:, (grid >= start_us[j]) & (grid <= stop_us[j])] = np.nan
+
+    def _piece(
+        self, sensor: Pieces, k: int, t_start_us: int, grid: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Values (C, M) at grid times relative to the window, within run k."""
+        step_us = 1e6 / self._rate_hz
+        if self._mode == "torchaudio":
+            run = sensor.runs[k]
+            values = np.concatenate([rows[:, run] for rows in sensor.values])
+            return _rebuilt(sensor.t_us[run], values, t_start_us + grid, int(self._rate_hz))
+        period_us = float(sensor.periods_us[k]) or step_us
+        t, values = sensor.near(k, t_start_us, grid, half_width(period_us, step_us))
+        if self._mode == "linear":
+            return np.stack([np.interp(grid, t, row) for row in values])
+        t, values = bridged(t, values, period=period_us, grid_period=step_us)
+        if self._mode == "block_mean":
+            return _means(t, values, grid, period_us, step_us)
+        return band_limited(t, values, grid, period=period_us, grid_period=step_us)
+
+
+def _means(
+    t: NDArray[np.float64],
+    values: NDArray[np.float64],
+    grid: NDArray[np.float64],
+    period: float,
+    grid_period: float,
+) -> NDArray[np.float64]:
+    """Means (C, M) of the samples of each block; NaN for blocks that reach out of the piece.
+
+    Block k is made of samples floor(k * ratio) to floor((k + 1) * ratio), so its edges lie half a
+    sample before the first of each.
+    """
+    number = np.rint(grid / grid_period)
+    number = np.append(number, number[-1] + 1)
+    edges = (np.floor(number * (grid_period / period) + 1e-9) - 0.5) * period
+    place = np.searchsorted(t, edges)
+    count = np.diff(place)
+    sums = np.add.reduceat(np.pad(values, ((0, 0), (0, 1))), place, axis=1)[:, :-1]
+    # A quarter of a sample: jitter of the stamps at the ends.
+    inside = (edges[:-1] >= t[0] - 0.75 * period) & (edges[1:] <= t[-1] + 0.75 * period)
+    means = sums / np.maximum(count, 1)
+    means[:, ~inside | (count == 0)] = np.nan
+    return means
+
+
+def _rebuilt(
+    t_us: NDArray[np.int64],
+    values: NDArray[np.float64],
+    grid_us: NDArray[np.float64],
+    rate_hz: int,
+) -> NDArray[np.float64]:
+    """imu2clip's values (C, M) of a whole run at its own, rebuilt times nearest the grid's."""
+    out = np.full((len(values), len(grid_us)), np.nan)
+    mean_step_ms = (t_us[-1] - t_us[0]) / max(len(t_us) - 1, 1) / 1e3
+    source_hz = int(1e3 / mean_step_ms) if mean_step_ms else 0
+    if not source_hz:
+        return out
+    start = round((grid_us[0] - t_us[0]) * rate_hz / 1e6)
+    total = -(-len(t_us) * rate_hz // source_hz)
+    count = min(len(grid_us), total - start)
+    out[:, :count] = sinc_hann(
+        values, source_hz=source_hz, rate_hz=rate_hz, start=start, count=count
+    )
+    return out
 
 
 def view(imu: Imu, *, rate_hz: float, start_us: int, duration_us: int) -> NDArray[np.float32]:
@@ -122,12 +253,12 @@ def view(imu: Imu, *, rate_hz: float, start_us: int, duration_us: int) -> NDArra
         start = round(float(position[0]))
         return imu.data[:, start : start + count].copy()
     run = _valid_run(imu.valid, first)
-    return _filtered(
+    return band_limited(
         np.arange(run.start, run.stop, dtype=np.float64),
         imu.data[:, run].astype(np.float64),
         position,
         period=1.0,
-        half_width=LOBES / (2 * CUTOFF) * max(1.0, imu.rate_hz / rate_hz),
+        grid_period=imu.rate_hz / rate_hz,
     ).astype(np.float32)
 
 
@@ -146,153 +277,3 @@ def _grid_count(duration_us: int, rate_hz: float) -> int:
     if count < 1:
         raise UsageError(f"window: got {duration_us} us, need at least one sample at {rate_hz} Hz")
     return count
-
-
-def _near(stream: SensorStream, t_start_us: int, duration_us: int, reach_us: int) -> SensorStream:
-    """The samples around a window, complete ones only, in the order they have."""
-    inside = (stream.t_us >= t_start_us - reach_us) & (
-        stream.t_us <= t_start_us + duration_us + reach_us
-    )
-    index = np.flatnonzero(inside)
-    run = slice(int(index[0]), int(index[-1]) + 1) if len(index) else slice(0)
-    t_us, values = stream.t_us[run], stream.values[:, run]
-    complete = np.isfinite(values).all(axis=0)
-    return SensorStream(t_us[complete], values[:, complete])
-
-
-def _sensor_on_grid(
-    stream: SensorStream,
-    t_start_us: int,
-    grid: NDArray[np.float64],
-    rate_hz: float,
-    longest_gap_us: int,
-) -> NDArray[np.float64]:
-    """One sensor at grid times (T,) relative to the window: (3, T), NaN where it has nothing."""
-    out = np.full((3, len(grid)), np.nan)
-    step = np.diff(stream.t_us)
-    step = step[step > 0]
-    period = float(np.median(step)) if len(step) else 1e6 / rate_hz
-    half_width = LOBES / (2 * CUTOFF) * max(period, 1e6 / rate_hz)
-    covered_to = -np.inf
-    # Two samples of a slow sensor are no hole, however strict the limit.
-    longest_gap_us = max(longest_gap_us, round(1.5 * period))
-    for run in segments(stream.t_us, longest_gap_us=longest_gap_us):
-        t = (stream.t_us[run] - t_start_us).astype(np.float64)
-        first, last = np.searchsorted(grid, [t[0] - STAMP_US, t[-1] + STAMP_US])
-        if first < last:
-            values = stream.values[:, run]
-            out[:, first:last] = _filtered(t, values, grid[first:last], period, half_width)
-        if covered_to - t[0] > longest_gap_us:
-            out[:, (grid >= t[0]) & (grid <= min(covered_to, t[-1]))] = np.nan
-        covered_to = max(covered_to, t[-1])
-    return out
-
-
-def _filtered(
-    t: NDArray[np.float64],
-    values: NDArray[np.float64],
-    grid: NDArray[np.float64],
-    period: float,
-    half_width: float,
-) -> NDArray[np.float64]:
-    """Band-limited values (C, M) at grid times (M,), from one gap-free piece t (N,), (C, N).
-
-    `period` is the usual distance of samples, `half_width` that from the sinc's centre to the end
-    of its window, both in the unit of t.
-    """
-    # One sample more than the filter reaches, so that a hole at its end is seen as one.
-    start = max(int(np.searchsorted(t, grid[0] - half_width)) - 1, 0)
-    stop = int(np.searchsorted(t, grid[-1] + half_width, side="right")) + 1
-    t, values = _bridged(t[start:stop], values[:, start:stop], period)
-    t, values = _continued(t, values, half_width)
-    # Repeated stamps share their time; a piece that is nothing but one stamp needs some weight.
-    weight = np.maximum(np.gradient(t), 1e-6 * period) if len(t) > 1 else np.ones(1)
-    out = np.empty((len(grid), len(values)))
-    _weighted_sums(t, np.ascontiguousarray(values.T), weight, grid, half_width, _table(), out)
-    return out.T
-
-
-def _bridged(
-    t: NDArray[np.float64], values: NDArray[np.float64], period: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Puts samples on a straight line into every hole: a sinc has no say about wider ones."""
-    step = np.diff(t)
-    holes = np.flatnonzero(step > 1.5 * period)
-    if not len(holes):
-        return t, values
-    extra = np.rint(step[holes] / period).astype(np.int64) - 1
-    hole = np.repeat(holes, extra)
-    place = np.arange(len(hole)) - np.repeat(np.cumsum(extra) - extra, extra) + 1
-    inserted = t[hole] + step[hole] * place / np.repeat(extra + 1, extra)
-    rows = np.stack([np.interp(inserted, t, row) for row in values])
-    # The time stays in order when each bridge goes in right after the sample that it starts from.
-    return (np.insert(t, hole + 1, inserted), np.insert(values, hole + 1, rows, axis=1))
-
-
-def _continued(
-    t: NDArray[np.float64], values: NDArray[np.float64], half_width: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Continues both ends by reflection through the end point, as far as the filter reaches.
-
-    The end point is that of a line fitted to one lobe: the last sample alone would bring its noise
-    onto the grid unfiltered when the rate is lowered.
-    """
-    times, rows = [t], [values]
-    for end in (0, -1):
-        distance = np.abs(t - t[end])
-        mirrored = (distance > 0) & (distance <= half_width)
-        near = distance <= half_width / LOBES
-        pivot = _value_at_zero(distance[near], values[:, near])[:, None]
-        place = len(times) if end else 0
-        times.insert(place, (2 * t[end] - t[mirrored])[::-1])
-        rows.insert(place, (2 * pivot - values[:, mirrored])[:, ::-1])
-    return np.concatenate(times), np.concatenate(rows, axis=1)
-
-
-def _value_at_zero(x: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where the least-squares line through each row of values (C, N) over x (N,) meets x = 0."""
-    centred = x - x.mean()
-    spread = float(centred @ centred)
-    slope = values @ centred / spread if spread > 0 else np.zeros(len(values))
-    return values.mean(axis=1) - slope * x.mean()
-
-
-@cache
-def _table() -> NDArray[np.float64]:
-    """The windowed sinc from its centre to its end, TABLE_STEPS entries per lobe, then zero."""
-    lobe = np.arange(LOBES * TABLE_STEPS + 1) / TABLE_STEPS
-    window = np.i0(KAISER_BETA * np.sqrt(1 - (lobe / LOBES) ** 2)) / np.i0(KAISER_BETA)
-    return np.append(np.sinc(lobe) * window, 0.0)
-
-
-@compiled
-def _weighted_sums(
-    t: NDArray[np.float64],
-    values: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    grid: NDArray[np.float64],
-    half_width: float,
-    table: NDArray[np.float64],
-    out: NDArray[np.float64],
-) -> None:
-    """out[m] = sum_n k(grid[m] - t[n]) weight[n] values[n] / sum_n k(grid[m] - t[n]) weight[n]."""
-    scale = (len(table) - 2) / half_width
-    channels = values.shape[1]
-    low = 0
-    for m in range(len(grid)):
-        while low < len(t) and t[low] < grid[m] - half_width:
-            low += 1
-        total = 0.0
-        out[m] = 0.0
-        for n in range(low, len(t)):
-            if t[n] > grid[m] + half_width:
-                break
-            place = abs(grid[m] - t[n]) * scale
-            entry = int(place)
-            share = table[entry] + (place - entry) * (table[entry + 1] - table[entry])
-            share *= weight[n]
-            total += share
-            for channel in range(channels):
-                out[m, channel] += share * values[n, channel]
-        for channel in range(channels):
-            out[m, channel] /= total

@@ -1,16 +1,27 @@
-"""IMU files of datasets -> `ImuTrack`, with true time stamps and nothing repaired in silence."""
+"""IMU files -> `ImuTrack`, with true time stamps and nothing repaired in silence."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from egotriad.converters.clock import count_faults, fit_rate, longest_segment
+from egotriad.converters.clock import clock_report
+from egotriad.converters.imu_columns import Columns, read_columns
+from egotriad.converters.imu_spec import TIME_UNITS, ImuFileSpec
+from egotriad.converters.imu_tables import is_imu_table, read_imu_table
+from egotriad.converters.imu_units import (
+    ACCEL_UNITS,
+    GYRO_UNITS,
+    check_units,
+    measure_units,
+    oriented,
+)
 from egotriad.manifests import ImuTrack, SensorStream
-from egotriad.manifests.errors import RecordingError
+from egotriad.manifests.errors import RecordingError, UsageError, located
 
-__all__ = ["read_ego4d_imu"]
+__all__ = ["read_ego4d_imu", "read_imu"]
 
 EGO4D_COLUMNS = (
     "component_idx",
@@ -27,7 +38,121 @@ EGO4D_COLUMNS = (
 
 LONGEST_TIME_MS = 1e10
 """Ego4D's docs warn of absurdly large times; ten million seconds is beyond any recording."""
-FAULT_GAP_US = 50_000
+LONGEST_SPAN_US = 1e13
+"""Stamps further than ten million seconds from the median one are damage, not time."""
+
+
+def read_imu(
+    path: Path, spec: ImuFileSpec | None = None, *, gyro_path: Path | None = None
+) -> ImuTrack:
+    """Reads an IMU file of any supported layout.
+
+    Times count from the first sample (what was subtracted is in the notes); samples without a
+    usable time or, per sensor, with a missing axis are dropped and counted; order stays that of the
+    file. Units are converted to m/s^2 and rad/s and checked against the data.
+
+    Args:
+        path: the file.
+        spec: its layout (`imu_spec.IMU_SPECS` has public ones); None for files that say
+            themselves what they hold: tables of `write_imu_table` and Ego4D's CSV.
+        gyro_path: second file, for layouts that keep the sensors apart; `spec.gyro` are columns of
+            that file then, and `spec.time` a column of either.
+
+    Raises:
+        UsageError: no layout given for a file that does not say what it holds.
+        RecordingError: what the file holds contradicts the layout or the units, or cannot be read.
+        MissingDependency: the format needs a package that is not installed.
+    """
+    if spec is None:
+        return _self_described(path)
+    columns = read_columns(path, spec)
+    gyro_columns = columns if gyro_path is None else read_columns(gyro_path, spec)
+    accel = _samples(columns, spec, spec.accel, ACCEL_UNITS.get(spec.accel_unit, 1.0))
+    gyro = _samples(gyro_columns, spec, spec.gyro, GYRO_UNITS.get(spec.gyro_unit, 1.0))
+    with located(path.name):
+        return _track(spec, accel, gyro)
+
+
+def _self_described(path: Path) -> ImuTrack:
+    if path.is_file() and path.suffix.lower() == ".parquet" and is_imu_table(path):
+        return read_imu_table(path)
+    if path.suffix.lower() == ".csv":
+        return read_ego4d_imu(path)
+    raise UsageError(
+        f"{path.name}: does not say what its columns are; state them in an ImuFileSpec (columns, "
+        f"units, time or rate)"
+    )
+
+
+def _samples(
+    columns: Columns, spec: ImuFileSpec, names: Sequence[str | int], factor: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Microseconds (N,), NaN where the file has no time, and values (3, N) in SI units."""
+    with np.errstate(over="ignore"):  # what exceeds float64 is infinite, so missing
+        values = np.stack([columns[name] for name in names]) * factor
+        if spec.time is not None:
+            return columns[spec.time] * TIME_UNITS[spec.time_unit], oriented(values, spec.axes)
+    number = np.arange(values.shape[1], dtype=np.float64)
+    return number * (1e6 / (spec.rate_hz or np.nan)), oriented(values, spec.axes)
+
+
+def _track(
+    spec: ImuFileSpec,
+    accel_samples: tuple[NDArray[np.float64], NDArray[np.float64]],
+    gyro_samples: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> ImuTrack:
+    timed = [_timed(t) for t, _ in (accel_samples, gyro_samples)]
+    origin = min(
+        float(t[use].min())
+        for (t, _), use in zip((accel_samples, gyro_samples), timed, strict=True)
+    )
+    accel, accel_missing = _stream(*accel_samples, timed[0], origin)
+    gyro, gyro_missing = _stream(*gyro_samples, timed[1], origin)
+    if min(len(accel), len(gyro)) < 2:
+        raise RecordingError(
+            f"{len(accel)} complete accelerometer and {len(gyro)} gyroscope samples, need 2 each"
+        )
+    clock = clock_report(accel)
+    if clock.rate_hz is None:
+        raise RecordingError(f"time stamps do not advance: {clock}; is {spec.time!r} the time?")
+    notes = {
+        "imu_clock": f"declared {spec.rate_hz:g} Hz, no time stamps"
+        if spec.rate_hz
+        else f"column {spec.time!r} in {spec.time_unit}",
+        "imu_origin_us": f"{origin:.0f}",
+        "imu_accel_unit": spec.accel_unit,
+        "imu_gyro_unit": spec.gyro_unit,
+        "imu_axes": spec.axes,
+        "imu_rows_without_time": str(int((~timed[0]).sum())),
+        "imu_accel_missing": str(accel_missing),
+        "imu_gyro_missing": str(gyro_missing),
+        "imu_fit": str(clock),
+    }
+    track = ImuTrack(accel=accel, gyro=gyro, rate_hz=clock.rate_hz, notes=notes)
+    check_units(measure_units(track), accel_unit=spec.accel_unit, gyro_unit=spec.gyro_unit)
+    return track
+
+
+def _timed(t: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which times are numbers within ten million seconds of the median one."""
+    finite = np.isfinite(t)
+    if not finite.any():
+        raise RecordingError(f"none of {len(t)} rows has a time; is the time column the right one?")
+    with np.errstate(invalid="ignore", over="ignore"):
+        return finite & (np.abs(t - np.median(t[finite])) <= LONGEST_SPAN_US)
+
+
+def _stream(
+    t: NDArray[np.float64],
+    values: NDArray[np.float64],
+    timed: NDArray[np.bool_],
+    origin: float,
+) -> tuple[SensorStream, int]:
+    """The complete samples with a time, and how many with a time are not complete."""
+    complete = timed & np.isfinite(values).all(axis=0)
+    t_us = np.rint(t[complete] - origin).astype(np.int64)
+    stream = SensorStream(t_us, np.ascontiguousarray(values[:, complete]))
+    return stream, int((timed & ~complete).sum())
 
 
 def read_ego4d_imu(path: Path) -> ImuTrack:
@@ -55,9 +180,9 @@ def read_ego4d_imu(path: Path) -> ImuTrack:
     rows = table[possible]
     accel, accel_missing = _sensor(path, "accl", rows, t_us)
     gyro, gyro_missing = _sensor(path, "gyro", rows, t_us)
-    steady = longest_segment(accel.t_us, longest_gap_us=FAULT_GAP_US)
-    fit = fit_rate(accel.t_us[steady])
-    faults = count_faults(t_us, longest_gap_us=FAULT_GAP_US)
+    clock = clock_report(accel)
+    if clock.rate_hz is None:
+        raise RecordingError(f"{path.name}: canonical_timestamp_ms does not advance: {clock}")
     notes = {
         "imu_clock": "canonical_timestamp_ms",
         "imu_components": str(rows["component_idx"].nunique()),
@@ -66,13 +191,12 @@ def read_ego4d_imu(path: Path) -> ImuTrack:
         "imu_rows_with_impossible_time": str(int((timed & ~possible).sum())),
         "imu_accel_missing": str(accel_missing),
         "imu_gyro_missing": str(gyro_missing),
-        "imu_back_steps": str(faults.back_steps),
-        "imu_duplicate_times": str(faults.duplicates),
-        "imu_gaps": str(faults.gaps),
-        "imu_fit": f"{fit.rate_hz:.4f} Hz, residual {fit.residual_us:.0f} us, "
-        f"{fit.outliers} outliers of {steady.stop - steady.start}",
+        "imu_back_steps": str(clock.back_steps),
+        "imu_duplicate_times": str(clock.resent + clock.spread),
+        "imu_gaps": str(clock.gaps),
+        "imu_fit": str(clock),
     }
-    return ImuTrack(accel=accel, gyro=gyro, rate_hz=fit.rate_hz, notes=notes)
+    return ImuTrack(accel=accel, gyro=gyro, rate_hz=clock.rate_hz, notes=notes)
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from egotriad.converters.media import describe_streams, microseconds, open_media
 from egotriad.manifests.errors import RecordingError, UsageError
 
-__all__ = ["FrameChunk", "VideoInfo", "probe", "read_frames"]
+__all__ = ["FrameChunk", "VideoInfo", "fitted", "probe", "read_frames"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ def read_frames(
     for frame, t_us in _timed_frames(path):
         grey = _grey(frame, reformatter)
         if size_wh is not None:
-            grey = _fitted(grey, size_wh, fit)
+            grey = fitted(grey, size_wh, fit)
         if not times:
             luma = np.empty((chunk_frames, *grey.shape), np.uint8)
         luma[len(times)] = grey
@@ -234,7 +234,7 @@ def _grey(frame: av.VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uin
     return rows[:, : plane.width]
 
 
-def _fitted(
+def fitted(
     grey: NDArray[np.uint8], size_wh: tuple[int, int], fit: Literal["crop", "stretch"]
 ) -> NDArray[np.uint8]:
     """The frame at the sensor's size."""

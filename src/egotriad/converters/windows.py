@@ -1,205 +1,169 @@
-"""Which stretches of a recording become clips, and where inside them events are synthesised.
+"""Which stretches of a recording become clips. Planned from times alone; nothing is decoded."""
 
-Both are planned from times alone; nothing is decoded here.
-"""
-
-import re
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from egotriad.converters.narration_actions import same_action
+from egotriad.converters.narration_passes import distinct
+from egotriad.converters.narration_text import in_order
+from egotriad.converters.window_policy import WindowPolicy
+from egotriad.manifests import Narration
 
-from egotriad.manifests import Events, Narration, Span
-from egotriad.manifests.errors import UsageError
-
-__all__ = ["SpanPolicy", "Window", "WindowPolicy", "choose_spans", "plan_windows"]
-
-PEAK_SEARCH_US = 600_000
-"""The densest span is looked for with its centre at most this far from the narration."""
+__all__ = ["RejectedWindow", "Window", "WindowPlan", "plan_windows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A time span of a recording; `anchor` is the narration it is about, if any.
+    """A time span of a recording.
 
-    `narrations` are all narrations inside, on the recording's clock.
+    Attributes:
+        t_start_us: on the recording's clock.
+        duration_us: a whole number of IMU samples, to the nearest microsecond.
+        anchor: the narration it is about, if any.
+        narrations: all narrations inside, on the recording's clock, in order.
+        other_actions: how many actions inside differ from the anchor's (all, without an anchor),
+            near-duplicates of several annotators counted once; above 0 the window is ambiguous.
     """
 
     t_start_us: int
     duration_us: int
     anchor: Narration | None
     narrations: tuple[Narration, ...]
+    other_actions: int = 0
 
     @property
     def t_end_us(self) -> int:
         """First microsecond after the window."""
         return self.t_start_us + self.duration_us
 
+    @property
+    def anchor_index(self) -> int | None:
+        """Where in `narrations` the anchor stands."""
+        return None if self.anchor is None else self.narrations.index(self.anchor)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WindowPolicy:
-    """How windows are laid.
+class RejectedWindow:
+    """A window that was laid but cannot be cut, and why (`outside-recording`, `too-short`)."""
+
+    window: Window
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowPlan:
+    """The windows of a recording.
 
     Attributes:
-        kind: `grid` (from 0, every `stride_us`) or `narration` (one per narration, centred on it).
-        duration_us: length of every window.
-        stride_us: distance of grid windows; the length itself when None (no overlap).
+        policy: complete, so that it lays these windows again.
+        windows: inside the recording, in time order, no two alike.
+        rejected: the others, in time order.
     """
 
-    kind: str = "grid"
-    duration_us: int = 5_000_000
-    stride_us: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("grid", "narration"):
-            raise UsageError(f"windows: got {self.kind!r}, need 'grid' or 'narration'")
-        if self.duration_us <= 0 or (self.stride_us is not None and self.stride_us <= 0):
-            raise UsageError("windows: length and stride must be above 0 s")
-        if self.stride_us is not None and self.kind != "grid":
-            raise UsageError("windows: a stride belongs to grid windows only; drop --stride-s")
+    policy: WindowPolicy
+    windows: tuple[Window, ...]
+    rejected: tuple[RejectedWindow, ...]
 
 
 def plan_windows(
     policy: WindowPolicy, duration_us: int, narrations: Sequence[Narration]
-) -> tuple[list[Window], list[Window]]:
-    """Windows of a recording, in time order, and those that do not fit inside it.
+) -> WindowPlan:
+    """Lays the windows of a recording.
 
-    A grid window is about the narration nearest to its centre; a window that would begin before
-    the recording or end after it is in the second list, for the report.
-    """
-    if policy.kind == "narration":
-        anchors: list[tuple[int, Narration | None]] = [
-            (narration.t_us - policy.duration_us // 2, narration) for narration in narrations
-        ]
-    else:
-        stride = policy.stride_us or policy.duration_us
-        last = duration_us - policy.duration_us
-        anchors = [(start, None) for start in range(0, last + 1, stride)]
-    inside: list[Window] = []
-    outside: list[Window] = []
-    seen: set[int] = set()
-    for start, anchor in anchors:
-        end = start + policy.duration_us
-        if start in seen:  # two passes may put two narrations on one microsecond
-            continue
-        seen.add(start)
-        within = tuple(n for n in narrations if start <= n.t_us < end)
-        if anchor is None and within:
-            centre = start + policy.duration_us // 2
-            anchor = min(within, key=lambda n: (abs(n.t_us - centre), n.t_us))
-        window = Window(
-            t_start_us=start, duration_us=policy.duration_us, anchor=anchor, narrations=within
-        )
-        (inside if start >= 0 and end <= duration_us else outside).append(window)
-    return sorted(inside, key=lambda w: w.t_start_us), outside
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpanPolicy:
-    """Where inside a window events are synthesised.
-
-    Attributes:
-        duration_us: length of a span; None = the whole window.
-        count: number of spans.
-        stride_us: distance between their starts.
-        place: `center` of the window, or `peak`: the group's centre lies where `duration_us` holds
-            most events, within 0.6 s of the narration (of the window's centre without one).
-    """
-
-    duration_us: int | None = None
-    count: int = 1
-    stride_us: int = 0
-    place: str = "center"
-
-    @classmethod
-    def parse(cls, text: str) -> "SpanPolicy":
-        """Reads `full`, `0.05s@center`, `0.1s@peak`, `0.05s x4`, `0.1s x3 /0.05s @peak`.
-
-        `xN` spans follow each other every `/stride` (default: without a pause).
-        """
-        if text.strip() == "full":
-            return cls()
-        match = re.fullmatch(
-            r"\s*([\d.]+)s\s*(?:x\s*(\d+))?\s*(?:/\s*([\d.]+)s)?\s*(?:@\s*(center|peak))?\s*", text
-        )
-        try:
-            if match is None:
-                raise ValueError
-            duration = round(float(match[1]) * 1e6)
-            count = int(match[2] or 1)
-            stride = round(float(match[3]) * 1e6) if match[3] else duration
-            if duration <= 0 or count <= 0 or stride <= 0:
-                raise ValueError
-        except ValueError as exc:
-            raise UsageError(
-                f"event spans: got {text!r}, need 'full' or DURATIONs [xCOUNT] [/STRIDEs] "
-                "[@center|@peak], for example '0.05s@center' or '0.1s x3 /0.05s @peak'"
-            ) from exc
-        return cls(duration_us=duration, count=count, stride_us=stride, place=match[4] or "center")
-
-    @property
-    def reach_us(self) -> int:
-        """From the first span's start to the last one's end (0 for the whole window)."""
-        return (
-            0
-            if self.duration_us is None
-            else (self.count - 1) * self.stride_us + (self.duration_us)
-        )
-
-    def search(self, window: Window) -> Span:
-        """The stretch of the window in which events are needed to choose the spans.
-
-        Raises:
-            UsageError: when the spans do not fit into the window.
-        """
-        if self.duration_us is None:
-            return Span(0, window.duration_us)
-        if self.reach_us > window.duration_us:
-            raise UsageError(
-                f"event spans reach over {self.reach_us / 1e6:g} s, the window is "
-                f"{window.duration_us / 1e6:g} s; take fewer or shorter spans"
-            )
-        centre = window.duration_us // 2
-        slack = 0
-        if self.place == "peak":
-            slack = PEAK_SEARCH_US
-            if window.anchor is not None:
-                centre = window.anchor.t_us - window.t_start_us
-        lo = min(max(0, centre - slack - self.reach_us // 2), window.duration_us - self.reach_us)
-        hi = min(window.duration_us, max(centre + slack - self.reach_us // 2, lo) + self.reach_us)
-        return Span(lo, hi - lo)
-
-
-def choose_spans(policy: SpanPolicy, window: Window, events: Events) -> tuple[Span, ...]:
-    """The spans of a window.
+    A narration belongs to every window with t_start <= t < t_end. A grid window is about the
+    narration nearest to its centre that may anchor one. Windows that would begin before the
+    recording or end after it, and variable ones below the shortest length, are rejected.
 
     Args:
-        policy: where to look.
-        window: the window.
-        events: all events of `policy.search(window)`, times relative to the window, in order.
+        policy: how.
+        duration_us: length of the recording.
+        narrations: of the recording, linked (`narration_passes.link_passes`), in any order.
     """
-    search = policy.search(window)
-    if policy.duration_us is None:
-        return (search,)
-    start = search.start_us
-    if policy.place == "peak":
-        start += _densest(events, policy, search)
-    return tuple(
-        Span(start + k * policy.stride_us, policy.duration_us) for k in range(policy.count)
+    ordered = in_order(narrations)
+    times = [narration.t_us for narration in ordered]
+    policy = policy.measured(ordered)
+    inside: list[Window] = []
+    rejected: list[RejectedWindow] = []
+    seen: set[tuple[int, int]] = set()
+    for start, length, anchor in sorted(_laid(policy, duration_us, ordered), key=lambda w: w[:2]):
+        if (start, length) in seen:  # two actions at one microsecond share their window
+            continue
+        seen.add((start, length))
+        within = ordered[bisect_left(times, start) : bisect_left(times, start + length)]
+        window = _window(policy, start, length, anchor, within)
+        refused = _refused(policy, window, duration_us)
+        if refused is None:
+            inside.append(window)
+        else:
+            rejected.append(refused)
+    return WindowPlan(policy=policy, windows=tuple(inside), rejected=tuple(rejected))
+
+
+def _refused(policy: WindowPolicy, window: Window, duration_us: int) -> RejectedWindow | None:
+    if policy.varies and window.duration_us < policy.shortest_us:
+        reason = "too-short"
+        message = f"{window.duration_us / 1e6:.3f} s, need {policy.shortest_us / 1e6:g} s or more"
+    elif window.t_start_us < 0 or window.t_end_us > duration_us:
+        reason = "outside-recording"
+        message = (
+            f"window {window.t_start_us / 1e6:.3f}..{window.t_end_us / 1e6:.3f} s, the recording "
+            f"lasts {duration_us / 1e6:.3f} s"
+        )
+    else:
+        return None
+    return RejectedWindow(window=window, reason=reason, message=message)
+
+
+def _laid(
+    policy: WindowPolicy, duration_us: int, narrations: Sequence[Narration]
+) -> Iterator[tuple[int, int, Narration | None]]:
+    """(start, length, anchor) of every window, those outside the recording included."""
+    length = policy.length_us
+    if policy.kind == "grid":
+        for start in range(0, duration_us - length + 1, policy.stride_us or length):
+            yield start, length, None
+        return
+    told = distinct(narrations)
+    times = [narration.t_us for narration in told]
+    if policy.kind == "adaptive":
+        length = policy.adaptive_us
+    for anchor in filter(policy.may_anchor, told):
+        if policy.kind == "until-next":
+            following = bisect_right(times, anchor.t_us)
+            end = times[following] if following < len(times) else duration_us
+            gap = max(0, min(end - anchor.t_us, length))
+            yield anchor.t_us, policy.whole_us(gap, at_most=True), anchor
+        else:
+            yield anchor.t_us - length // 2, length, anchor
+
+
+def _window(
+    policy: WindowPolicy,
+    start_us: int,
+    length_us: int,
+    anchor: Narration | None,
+    within: tuple[Narration, ...],
+) -> Window:
+    told = distinct(within)
+    if anchor is None:
+        centre = start_us + length_us // 2
+        anchor = min(
+            filter(policy.may_anchor, told),
+            key=lambda narration: abs(narration.t_us - centre),
+            default=None,
+        )
+    return Window(
+        t_start_us=start_us,
+        duration_us=length_us,
+        anchor=anchor,
+        narrations=within,
+        other_actions=sum(anchor is None or not _one_action(n, anchor) for n in told),
     )
 
 
-def _densest(events: Events, policy: SpanPolicy, search: Span) -> int:
-    """Offset from the search's start at which the group's middle holds most events.
-
-    Ties go to the offset nearest the middle of the search, so that a scene without events keeps
-    the spans on the narration.
-    """
-    duration = policy.duration_us or search.duration_us
-    lead = (policy.reach_us - duration) // 2
-    offsets = np.arange(0, search.duration_us - policy.reach_us + 1, 1000, dtype=np.int64)
-    starts = search.start_us + offsets + lead
-    counts = np.searchsorted(events.t_us, starts + duration) - np.searchsorted(events.t_us, starts)
-    best = np.flatnonzero(counts == counts.max())
-    middle = offsets[-1] / 2
-    return int(offsets[best[np.argmin(np.abs(offsets[best] - middle))]])
+def _one_action(narration: Narration, anchor: Narration) -> bool:
+    if narration.group is not None and narration.group == anchor.group:
+        return True
+    return same_action(narration.text, anchor.text)

@@ -64,13 +64,22 @@ class Narration:
         t_us: on the recording's clock in a `Recording`, relative to the window in a `Clip`.
         text: cleaned text.
         annotation_pass: which annotator pass it is from (`narration_pass_1`, `user`, ...).
-        annotation_id: the source's own id, or an empty string.
+        annotation_id: the source's own id, or an empty string; Ego4D gives one to a whole
+            annotation task, so it need not be unique.
+        subject: whom it is about, as the annotator marked it: `wearer`, `other`, or an empty string
+            where there is no mark.
+        unsure: whether the annotator could not name the object or doubted the whole.
+        group: number shared by the narrations of one recording that tell the same action at the
+            same time (different annotators); None where passes have not been linked.
     """
 
     t_us: int
     text: str
     annotation_pass: str = ""
     annotation_id: str = ""
+    subject: str = ""
+    unsure: bool = False
+    group: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +149,11 @@ class Clip:
         narration: the text the window is about, or None.
         narrations: every narration inside the window, times relative to it.
         split: train | validation | test.
+        window_policy: the rule that laid the window, with every parameter, as canonical JSON
+            (`converters.window_policy.WindowPolicy.parse`); empty where no rule did.
+        anchor: index in `narrations` of the one the window is about, None without one.
+        other_actions: how many actions inside the window differ from the anchor's (all, without an
+            anchor).
     """
 
     window_id: str
@@ -157,6 +171,14 @@ class Clip:
     align: Alignment
     qc: Quality = field(default_factory=Quality)
     origin: Origin
+    window_policy: str = ""
+    anchor: int | None = None
+    other_actions: int = 0
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the window is known to show more than the action that `narration` tells."""
+        return self.other_actions > 0
 
     def __repr__(self) -> str:
         return (

@@ -1,8 +1,9 @@
 """`Recording`: one continuous capture, described but not yet read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,10 @@ class Recording:
         source: name of the dataset; source_version its version.
         recording_id: unique inside the dataset, usable as a file name.
         wearer: id of the person, None when unknown.
-        video_path: a file PyAV opens, or None.
+        video_path: the video's file, or its first one; None without video.
+        read_video: called with `size_wh` and `fit`, yields the frames in chunks as
+            `converters.video.read_frames` does; None when PyAV opens `video_path` and that is all.
+            Crosses process borders like `read_imu`.
         read_imu: reads the IMU when called (a module-level function or a `functools.partial` of
             one, so that it crosses process borders), or None.
         narrations: in time order.
@@ -94,6 +98,7 @@ class Recording:
     imu_kind: str
     text_source: str
     align: Alignment
+    read_video: Callable[..., Iterator[Any]] | None = None
     official_split: str | None = None
     split_group: str = ""
     files: tuple[Path, ...] = ()

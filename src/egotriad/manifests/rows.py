@@ -51,15 +51,15 @@ def _window_row(clip: Clip, preview: bytes | None, event_row: int | None) -> dic
         "split_origin": clip.origin.split_origin,
         "t_start_us": clip.t_start_us,
         "duration_us": clip.duration_us,
+        "window_policy": clip.window_policy,
         "imu_rate_hz": imu.rate_hz if imu else None,
         "imu_src_rate_hz": clip.origin.imu_source_rate_hz,
         "imu_mask": imu.valid if imu and not imu.valid.all() else None,
         "imu_kind": clip.origin.imu_kind,
         "narration": clip.narration,
-        "narrations": [
-            {"t_us": n.t_us, "text": n.text, "pass": n.annotation_pass, "id": n.annotation_id}
-            for n in clip.narrations
-        ],
+        "narrations": [_narration_row(narration) for narration in clip.narrations],
+        "anchor": clip.anchor,
+        "other_actions": clip.other_actions,
         "text_source": clip.origin.text_source,
         "align_status": clip.align.status,
         "align_offset_us": clip.align.offset_us,
@@ -80,6 +80,18 @@ def _window_row(clip: Clip, preview: bytes | None, event_row: int | None) -> dic
             "imu_clip_fraction": clip.qc.imu_clip_fraction,
             "flags": list(clip.qc.flags),
         },
+    }
+
+
+def _narration_row(narration: Narration) -> dict[str, Any]:
+    return {
+        "t_us": narration.t_us,
+        "text": narration.text,
+        "pass": narration.annotation_pass,
+        "id": narration.annotation_id,
+        "subject": narration.subject,
+        "unsure": narration.unsure,
+        "group": narration.group,
     }
 
 
@@ -218,9 +230,15 @@ def _clip(row: dict[str, Any], data: NDArray[np.float32] | None, split: str) -> 
                 text=n["text"],
                 annotation_pass=n["pass"],
                 annotation_id=n["id"],
+                subject=n["subject"],
+                unsure=n["unsure"],
+                group=n["group"],
             )
             for n in row["narrations"]
         ),
+        window_policy=row["window_policy"],
+        anchor=row["anchor"],
+        other_actions=row["other_actions"],
         split=split,
         align=Alignment(
             status=row["align_status"],

@@ -1,4 +1,4 @@
-"""The two row-aligned tables of a shard, column by column (schema version 1.0.0).
+"""The two row-aligned tables of a shard, column by column.
 
 `windows` (light: text, IMU, metadata, preview) and `events` (heavy: one row, one row group per
 window). Light reads never touch events. Encodings are measured choices: delta coding for sorted
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 __all__ = ["EVENTS", "SCHEMA_VERSION", "WINDOWS", "file_metadata", "writer_options"]
 
-SCHEMA_VERSION = "1.0.0"
+SCHEMA_VERSION = "1.1.0"
 
 SHORT_STRINGS = (
     "source",
@@ -21,6 +21,7 @@ SHORT_STRINGS = (
     "split_origin",
     "imu_kind",
     "text_source",
+    "window_policy",
     "align_status",
     "license_id",
     "sim_id",
@@ -50,6 +51,9 @@ _NARRATIONS = _list(
             pa.field("text", pa.string(), nullable=False),
             pa.field("pass", pa.string(), nullable=False),
             pa.field("id", pa.string(), nullable=False),
+            pa.field("subject", pa.string(), nullable=False),
+            pa.field("unsure", pa.bool_(), nullable=False),
+            pa.field("group", pa.int32()),
         ]
     )
 )
@@ -74,6 +78,7 @@ WINDOWS = pa.schema(
         _field("split_origin", pa.string()),
         _field("t_start_us", pa.int64(), unit="us"),
         _field("duration_us", pa.int32(), unit="us"),
+        _field("window_policy", pa.string(), format="canonical JSON"),
         _field(
             "imu",
             _IMU,
@@ -88,6 +93,8 @@ WINDOWS = pa.schema(
         _field("imu_kind", pa.string()),
         _field("narration", pa.string(), null=True),
         _field("narrations", _NARRATIONS, unit="us", relative="t_start_us"),
+        _field("anchor", pa.int32(), null=True, index="narrations"),
+        _field("other_actions", pa.int32(), ambiguous="above 0"),
         _field("text_source", pa.string()),
         _field("align_status", pa.string()),
         _field("align_offset_us", pa.int64(), null=True, unit="us"),

@@ -169,7 +169,7 @@ def _nothing_built(report: BuildReport) -> str:
         return f"{first}{more}"
     reasons = ", ".join(f"{count} x {reason}" for reason, count in report.rejected.items())
     why = reasons or "none fits: recordings shorter than the window, or without narrations"
-    return f"no window became a clip ({why}); see --windows and --window-s"
+    return f"no window became a clip ({why}); see --windows and --window-seconds"
 
 
 def _provenance(
@@ -196,7 +196,7 @@ def _provenance(
             "options": options_record(options),
         },
         "counts": {
-            "planned_windows": sum(len(plan.windows) + len(plan.outside) for plan in plans),
+            "planned_windows": sum(len(plan.windows) + len(plan.rejected) for plan in plans),
             "built_windows": report.clips,
             "rejected_windows": report.rejected,
             "recordings": report.recordings,

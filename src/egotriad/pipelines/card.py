@@ -11,6 +11,14 @@ from egotriad.pipelines.plan import BuildConfig
 __all__ = ["dataset_card"]
 
 FOLDERS = {"windows": "data", "events": "events"}
+UNSURE = {
+    "drop": "No window is about a narration that its annotator marked as `unsure`.",
+    "replace": "Where `unsure`, the annotator doubted what was seen or could not name an object.",
+}
+OTHERS = {
+    "all": "`subject` tells whom they are about.",
+    "wearer": "Narrations marked as about another person are left out.",
+}
 
 
 def dataset_card(
@@ -29,11 +37,19 @@ configs:
 {_configs(lines)}---
 # {title}
 
-Windows of {config.window_s:g} s, one row each. In them: narrations{_contents(config)}.
+One row for each window: {config.window_policy.describe()}.
+In them: narrations{_contents(config)}.
 Built by egotriad (configuration `{config.hash}`); every parameter is in `provenance.json`.
 
 {_table(parts)}
 
+- **Narrations** are points in time. A row lists all inside its window; `narration` is the one it
+  is about (at `anchor`). Those of several annotators that tell one action share a `group`.
+  `other_actions` counts what else happens in the window: above 0 the text is ambiguous.
+  {UNSURE[config.unsure]}
+  {OTHERS[config.subject]}
+- `window_policy` holds the rule that laid the window; with it, `t_start_us` and `duration_us` the
+  same window can be cut from the recording again.
 {_facts(config)}- **Splits** are by wearer (salt `{SALT}`) unless the source has
   official ones, never by window.
 

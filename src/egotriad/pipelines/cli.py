@@ -1,11 +1,12 @@
 """Command lines of the data side: `build-shards` and `inspect-shards`."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, default_name_transform
 from rich.console import Console
 
 from egotriad.manifests.cli import EXIT_INCOMPLETE, finish, run_app
@@ -29,6 +30,7 @@ def _build_app(words: list[str]) -> App:
         name="build-shards",
         help="Build paired IMU / event-camera / narration shards from recordings.",
         version_flags=[],
+        default_parameter=Parameter(name_transform=_flag),
     )
     if words and not words[0].startswith("-"):
         # Only the dataset asked for is imported.
@@ -38,6 +40,11 @@ def _build_app(words: list[str]) -> App:
         for name in DATASETS.names():
             app.command(_pointer(name), name=name)
     return app
+
+
+def _flag(name: str) -> str:
+    """A field's name as a flag, its unit spelled out: `window_s` -> `window-seconds`."""
+    return re.sub("-s$", "-seconds", default_name_transform(name))
 
 
 def _pointer(name: str) -> Callable[[], None]:

@@ -5,7 +5,8 @@ and messaging tools drop the track. `--narrations` is a `.csv` (`time_s,text`) o
 for several recordings, a folder that holds one per recording under the recording's name.
 
     walk/GX010012.mp4     H.264 or HEVC video, AAC, "GoPro MET" telemetry (IMU, exposures)
-    walk/GX010012.csv     time_s,text
+    walk/GX020012.mp4     its second chapter: the same recording, see `converters/gpmf_chapters.py`
+    walk/GX010012.csv     time_s,text (seconds from the first frame of the first chapter)
                           3.2,C opens the door
 
 Sensors: accelerometer m/s^2 with gravity, gyroscope rad/s, camera axes X, Y, Z, about 200 Hz (true
@@ -22,9 +23,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from egotriad.converters.gpmf import read_gopro_imu, stamped_by_camera
+from egotriad.converters.gpmf_chapters import (
+    chapter_starts_us,
+    check_chapter_names,
+    group_chapters,
+    read_chapter_frames,
+)
 from egotriad.converters.gpmf_payloads import is_bare
 from egotriad.converters.narration import read_user_narrations
-from egotriad.converters.video import probe
 from egotriad.manifests import Alignment, Recording, Unreadable
 from egotriad.manifests.errors import RecordingError, UsageError
 from egotriad.pipelines.fake_gopro import write_fake_gopro
@@ -65,7 +71,7 @@ class GoPro:
         """Nothing to bring: the files are the user's."""
 
     def recordings(self, raw: Path, options: GoProOptions) -> list[Recording | Unreadable]:
-        """One entry per file, in the order given (a folder's by name).
+        """One entry per recording, in the order given (a folder's by name); chapters are joined.
 
         A file that is missing, cut off, or lacks video, IMU or its narrations is `Unreadable`.
 
@@ -78,12 +84,13 @@ class GoPro:
             raise UsageError("no input; name mp4 files or folders with --input")
         if options.narrations is not None and not options.narrations.exists():
             raise RecordingError(f"{options.narrations}: no such file or folder; check the path")
-        if options.narrations is not None and options.narrations.is_file() and len(files) > 1:
+        recordings = group_chapters(files)
+        if options.narrations is not None and options.narrations.is_file() and len(recordings) > 1:
             raise UsageError(
-                f"--narrations: got one file for {len(files)} recordings; give a folder that "
+                f"--narrations: got one file for {len(recordings)} recordings; give a folder that "
                 f"holds a .csv or .srt under each recording's name"
             )
-        return [_described(path, options) for path in files]
+        return [_described(chapters, options) for chapters in recordings]
 
     def fake(self, raw: Path) -> GoProOptions:
         """Writes one six-second recording with walking-like IMU and two narrations."""
@@ -104,24 +111,26 @@ def _files(path: Path) -> Iterator[Path]:
     yield from inside
 
 
-def _described(path: Path, options: GoProOptions) -> Recording | Unreadable:
+def _described(chapters: tuple[Path, ...], options: GoProOptions) -> Recording | Unreadable:
     try:
-        return _recording(path, options)
+        return _recording(chapters, options)
     except RecordingError as exc:
-        return Unreadable(recording_id=_recording_id(path), message=str(exc))
+        return Unreadable(recording_id=_recording_id(chapters[0]), message=str(exc))
 
 
 def _recording_id(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem)
 
 
-def _recording(path: Path, options: GoProOptions) -> Recording:
+def _recording(chapters: tuple[Path, ...], options: GoProOptions) -> Recording:
+    path = chapters[0]
+    check_chapter_names(chapters)
     if path.is_file() and is_bare(path):
         raise RecordingError(
             f"{path.name}: IMU without video (a bare GPMF file); give the mp4 it was taken from"
         )
-    info = probe(path)
-    stamped = stamped_by_camera(path)
+    duration_us = chapter_starts_us(chapters)[-1]
+    stamped = all(map(stamped_by_camera, chapters))
     text_path = _narration_path(path, options.narrations)
     return Recording(
         source=GoPro.name,
@@ -129,15 +138,16 @@ def _recording(path: Path, options: GoProOptions) -> Recording:
         recording_id=_recording_id(path),
         wearer=options.wearer,
         video_path=path,
-        read_imu=partial(read_gopro_imu, path),
+        read_imu=partial(read_gopro_imu, *chapters),
+        read_video=partial(read_chapter_frames, chapters) if len(chapters) > 1 else None,
         narrations=read_user_narrations(text_path) if text_path else (),
-        duration_us=info.duration_us,
+        duration_us=duration_us,
         license_id=GoPro.licence_id,
         imu_kind="head_acc_gyro",
         text_source="human" if text_path else "none",
         # Without the camera's own stamps the container's payload times stand in.
         align=Alignment(status="hardware" if stamped else "assumed"),
-        files=(path, text_path) if text_path else (path,),
+        files=(*chapters, text_path) if text_path else chapters,
     )
 
 

@@ -46,7 +46,7 @@ class Simulated:
     name: ClassVar[str] = "simulated"
     licence_id: ClassVar[str] = "own"
     build_defaults: ClassVar[Mapping[str, Any]] = {
-        "windows": "narration",
+        "windows": "point",
         "window_s": 4.5,
         "event_spans": "0.1s x3 /0.05s @peak",
         "sensor": "native",
@@ -101,7 +101,7 @@ class Simulated:
                     wearer=f"s{options.seed}-w{video['fb_participant_id']:02d}",
                     video_path=mp4,
                     read_imu=partial(read_ego4d_imu, imu),
-                    narrations=texts[uid],
+                    narrations=texts[uid].narrations,
                     duration_us=round(video["duration_sec"] * 1e6),
                     license_id=self.licence_id,
                     imu_kind="synthetic",

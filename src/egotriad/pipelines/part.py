@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from egotriad.converters.dvs import DvsEmulator, sim_id
 from egotriad.converters.event_frames import event_image
 from egotriad.converters.figures import png_bytes
 from egotriad.converters.imu import resample
+from egotriad.converters.spans import SpanPolicy, choose_spans
 from egotriad.converters.video import read_frames
-from egotriad.converters.windows import SpanPolicy, Window, choose_spans
+from egotriad.converters.windows import Window
 from egotriad.manifests import Clip, Events, Imu, ImuTrack, Origin, Quality, Span
 from egotriad.manifests.clip import window_id
 from egotriad.manifests.errors import ClipRejected, RecordingError, located
@@ -102,7 +104,7 @@ def build_part(job: PartJob) -> Part:
     recording = job.plan.recording
     with located(f"{recording.source}/{recording.recording_id}"):
         rejected: list[Rejection] = []
-        notes: dict[str, str] = {}
+        notes = dict(job.plan.notes)
         paths = {"windows": job.path("windows.parquet")}
         if job.config.events:
             paths["events"] = job.path("events.parquet")
@@ -184,13 +186,8 @@ def _clips(job: PartJob, rejected: list[Rejection], notes: dict[str, str]) -> It
     def reject(window: Window, reason: str, message: str) -> None:
         rejected.append(Rejection(window_id=identify(window), reason=reason, message=message))
 
-    for window in plan.outside:
-        reject(
-            window,
-            "outside-recording",
-            f"window {window.t_start_us / 1e6:.3f}..{window.t_end_us / 1e6:.3f} s, the recording "
-            f"lasts {recording.duration_us / 1e6:.3f} s",
-        )
+    for refused in plan.rejected:
+        reject(refused.window, refused.reason, refused.message)
     track = _read_imu(job, notes)
     ready: list[tuple[Window, Imu | None]] = []
     for window in plan.windows:
@@ -278,6 +275,9 @@ def _clip(
             imu_source_rate_hz=None if track is None else track.rate_hz,
             sim_id=None if events is None else sim_id(job.config.dvs),
         ),
+        window_policy=plan.window_policy,
+        anchor=window.anchor_index,
+        other_actions=window.other_actions,
     )
 
 
@@ -296,9 +296,8 @@ def _cut_events(
     until_us = step_us = 0
     if not pending:
         return
-    for chunk in read_frames(
-        recording.video_path, size_wh=job.config.sensor_wh, fit=job.config.fit
-    ):
+    read_video = recording.read_video or partial(read_frames, recording.video_path)
+    for chunk in read_video(size_wh=job.config.sensor_wh, fit=job.config.fit):
         height, width = chunk.luma.shape[1:]
         emulator = emulator or DvsEmulator(job.config.dvs, (width, height))
         events = emulator.feed(chunk.luma, chunk.t_us)

@@ -1,11 +1,16 @@
 """What a build will do, decided before anything is decoded."""
 
+import logging
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from egotriad.converters.dvs import DvsConfig
-from egotriad.converters.windows import SpanPolicy, Window, WindowPolicy, plan_windows
+from egotriad.converters.narration_passes import choose_narrations
+from egotriad.converters.spans import SpanPolicy
+from egotriad.converters.window_policy import SHORTEST_US, WindowPolicy
+from egotriad.converters.windows import RejectedWindow, Window, plan_windows
 from egotriad.manifests import Recording
 from egotriad.manifests.errors import UsageError
 from egotriad.manifests.files import short_hash
@@ -14,15 +19,25 @@ from egotriad.manifests.split import split_of
 
 __all__ = ["BuildConfig", "RecordingPlan", "plan_build", "plan_recording"]
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildConfig:
     """Everything that decides the bytes of a build, besides its inputs.
 
     Attributes:
-        windows: `grid` (from 0, without overlap) or `narration` (one centred on each narration).
-        window_s: length of a window in seconds.
+        windows: `grid` (from 0, without overlap), `point` (centred on each narration), `until-next`
+            (from each narration to the next) or `adaptive` (around each narration, its length from
+            the density of narrations, as EgoClip). Near-duplicates of several annotators lay one.
+        window_s: length of grid and point windows in seconds (to a whole number of IMU samples).
         stride_s: distance between grid windows in seconds; the window's length when not given.
+        cap_s: longest until-next or adaptive window in seconds; the window's length when not given.
+        alpha_s: adaptive windows last (mean gap between narrations / alpha) seconds; EgoClip's 4.9
+            when not given.
+        unsure: narrations whose annotator was unsure: `drop` (listed, but no window is about one)
+            or `replace` (used like any other, "something" for the object that was not named).
+        subject: `all` narrations, or the `wearer`'s: none marked as about another person.
         event_spans: where inside a window events are synthesised: `full`, `0.05s@center`,
             `0.1s@peak` (densest 100 ms near the narration), `0.1s x3 /0.05s @peak`, ...
         imu: whether clips need an IMU; --no-imu builds clips without.
@@ -40,9 +55,13 @@ class BuildConfig:
         shard_mib: size of event data after which a shard is closed, in MiB.
     """
 
-    windows: Literal["grid", "narration"] = "grid"
+    windows: Literal["grid", "point", "until-next", "adaptive"] = "grid"
     window_s: float = 5.0
     stride_s: float | None = None
+    cap_s: float | None = None
+    alpha_s: float | None = None
+    unsure: Literal["drop", "replace"] = "drop"
+    subject: Literal["all", "wearer"] = "all"
     event_spans: str = "full"
     imu: bool = True
     imu_rate_hz: float = 200.0
@@ -63,26 +82,34 @@ class BuildConfig:
             raise UsageError("--no-imu and --no-events together leave nothing to build")
         if not 0 < self.imu_rate_hz <= 10_000:
             raise UsageError(f"--imu-rate-hz: got {self.imu_rate_hz}, need 0 < rate <= 10000")
+        if self.subject not in ("all", "wearer"):
+            raise UsageError(f"--subject: got {self.subject!r}, need 'all' or 'wearer'")
         if self.shard_mib < 1 or self.max_events < 1:
             raise UsageError("--shard-mib and --max-events must be at least 1")
         if not 0 <= self.max_gap_fraction <= 1 or self.longest_gap_s <= 0:
-            raise UsageError("--max-gap-fraction must lie in [0, 1], --longest-gap-s above 0")
+            raise UsageError("--max-gap-fraction must lie in [0, 1], --longest-gap-seconds above 0")
         # Parsing here makes a bad value a usage error before any work is done.
         self.dvs, self.sensor_wh  # noqa: B018
-        spans_us, window_us = self.span_policy.reach_us, self.window_policy.duration_us
+        spans_us, window_us = self.span_policy.reach_us, self.window_policy.length_us
         if spans_us > window_us:
             raise UsageError(
                 f"--event-spans: {self.event_spans!r} reaches over {spans_us / 1e6:g} s, a "
-                f"window is {window_us / 1e6:g} s (--window-s); take fewer or shorter spans"
+                f"window is {window_us / 1e6:g} s (--window-seconds); take fewer or shorter spans"
             )
 
     @property
     def window_policy(self) -> WindowPolicy:
         """How windows are laid."""
+        if self.cap_s is not None and self.windows not in ("until-next", "adaptive"):
+            raise UsageError("--cap-seconds belongs to --windows until-next and adaptive; drop it")
         return WindowPolicy(
             kind=self.windows,
-            duration_us=round(self.window_s * 1e6),
-            stride_us=None if self.stride_s is None else round(self.stride_s * 1e6),
+            duration_us=_microseconds(self.window_s if self.cap_s is None else self.cap_s),
+            stride_us=None if self.stride_s is None else _microseconds(self.stride_s),
+            alpha_s=self.alpha_s,
+            unsure=self.unsure,
+            shortest_us=max(SHORTEST_US, self.span_policy.reach_us),
+            rate_hz=self.imu_rate_hz if self.imu else None,
         )
 
     @property
@@ -121,33 +148,40 @@ class RecordingPlan:
     Attributes:
         recording: what to read.
         windows: to be built, in time order.
-        outside: windows that do not fit inside the recording.
+        rejected: windows that were laid but cannot be cut, with the reason.
+        window_policy: what laid them, complete, as stored with every window.
         split, split_group, split_origin: decided here, before decoding.
+        notes: what was done to the narrations, for provenance.
         key: 16 hex digits over all that decides this recording's bytes; names its part files.
     """
 
     recording: Recording
     windows: tuple[Window, ...]
-    outside: tuple[Window, ...]
+    rejected: tuple[RejectedWindow, ...]
+    window_policy: str
     split: str
     split_group: str
     split_origin: str
+    notes: dict[str, str]
     key: str = field(repr=False)
 
 
 def plan_recording(recording: Recording, config: BuildConfig) -> RecordingPlan:
-    """Lays the windows of one recording and assigns its split."""
-    inside, outside = plan_windows(
-        config.window_policy, recording.duration_us, recording.narrations
+    """Chooses the narrations of one recording, lays its windows and assigns its split."""
+    narrations, counts = choose_narrations(
+        recording.narrations, recording.duration_us, wearer_only=config.subject == "wearer"
     )
+    laid = plan_windows(config.window_policy, recording.duration_us, narrations)
     split, group, origin = split_of(recording)
     return RecordingPlan(
         recording=recording,
-        windows=tuple(inside),
-        outside=tuple(outside),
+        windows=laid.windows,
+        rejected=laid.rejected,
+        window_policy=str(laid.policy),
         split=split,
         split_group=group,
         split_origin=origin,
+        notes={f"narrations_{name}": str(count) for name, count in counts.items()},
         key=short_hash({"config": config.hash, "recording": _description(recording)}),
     )
 
@@ -158,6 +192,11 @@ def plan_build(recordings: Iterable[Recording], config: BuildConfig) -> list[Rec
     Raises:
         UsageError: when two recordings share an id (their shards could not be told apart).
     """
+    policy = config.window_policy
+    if policy.length_us != policy.duration_us:
+        asked, length = policy.duration_us / 1e6, policy.length_us / 1e6
+        count = round(length * config.imu_rate_hz)
+        _LOG.info("windows of %g s become %g s: %d whole IMU samples", asked, length, count)
     plans = [plan_recording(recording, config) for recording in recordings]
     seen: set[str] = set()
     for plan in plans:
@@ -166,6 +205,12 @@ def plan_build(recordings: Iterable[Recording], config: BuildConfig) -> list[Rec
             raise UsageError(f"two recordings are called {name!r}; rename one of the files")
         seen.add(name)
     return plans
+
+
+def _microseconds(seconds: float) -> int:
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"windows: got {seconds} s, need a length and a stride above 0 s")
+    return round(seconds * 1e6)
 
 
 def _description(recording: Recording) -> dict[str, Any]:

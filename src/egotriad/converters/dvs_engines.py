@@ -1,0 +1,189 @@
+"""The three ways to run the event emulator on the CPU, behind one small interface.
+
+`LevelsEngine` for pixels without imperfections in time, `WalkEngine` for the whole model,
+`V2eEngine` for the whole model as v2e computes it.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egotriad.converters.counter_rng import gamma_quantiles, key_of, uniforms
+from egotriad.converters.dvs_config import DvsConfig
+from egotriad.converters.dvs_levels import new_levels, scan_levels
+from egotriad.converters.dvs_noise import (
+    Maps,
+    no_shot_noise,
+    shot_noise,
+)
+from egotriad.converters.dvs_place import Columns, no_hits, place
+from egotriad.converters.dvs_signal import Signal, low_pass_tables, tables
+from egotriad.converters.dvs_v2e import V2e
+from egotriad.converters.dvs_walk import LEAK_FACTORS, Drive, Walk, WalkFrames, scan_walk
+
+__all__ = ["Engine", "LevelsEngine", "V2eEngine", "WalkEngine", "new_drive", "new_walk", "shaped"]
+
+_NO_LOGS = np.empty((0, 0), np.float32)
+_NO_TABLES = np.empty((0, 256), np.float32)
+
+
+class Engine(Protocol):
+    """Turns frames into events; made from the first frame of a recording."""
+
+    def advance(
+        self,
+        frames: NDArray[Any],
+        times_us: NDArray[np.float64],
+        number: int,
+    ) -> Columns:
+        """Events of `frames` (n, H, W), whose intervals have the n + 1 borders `times_us`.
+
+        `number` is the index in the recording of the first of these frames.
+        """
+
+
+class LevelsEngine:
+    """8-bit frames, contrast thresholds, nothing else."""
+
+    def __init__(self, config: DvsConfig, frame: NDArray[np.uint8], maps: Maps) -> None:
+        self._slots = config.timing == "slots"
+        self._before = frame.ravel().copy()
+        self._state = new_levels(self._before, maps.pos, maps.neg, tables())
+        self._hits = no_hits()
+
+    def advance(self, frames: NDArray[Any], times_us: NDArray[np.float64], number: int) -> Columns:
+        """See `Engine`."""
+        flat = np.ascontiguousarray(frames).reshape(len(frames), -1)
+        width = frames.shape[2]
+        self._hits, ends = scan_levels(flat, self._before, width, self._state, tables(), self._hits)
+        self._before = flat[-1].copy()
+        return Columns(*place(self._hits, ends, times_us, self._slots, True))
+
+
+def new_walk(config: DvsConfig, log: NDArray[np.float32], maps: Maps, key: np.uint64) -> Walk:
+    """State that has memorised `log`, float32 (P,).
+
+    With a leak, every pixel begins somewhere on its way to the next leak event, as if the
+    recording had gone on before.
+    """
+    mean_leak = (config.leak_rate_hz * 1e-6 * maps.leak_rate * maps.pos).astype(np.float32)
+    phase = uniforms(key, log.size) if config.leak_rate_hz else np.zeros(log.size)
+    return Walk(
+        log=log.copy(),
+        lag=np.zeros_like(log),
+        difference=(phase * maps.pos).astype(np.float32),
+        wake_us=np.zeros(log.size),
+        pos=maps.pos,
+        neg=maps.neg,
+        leak=mean_leak.copy(),
+        mean_leak=mean_leak,
+    )
+
+
+def new_drive(config: DvsConfig, *, seed: int, recording: str) -> Drive:
+    """Constants of the walk."""
+    factors = 1 / gamma_quantiles(config.leak_jitter_fraction, LEAK_FACTORS)
+    return Drive(
+        refractory_us=config.refractory_period_s * 1e6,
+        leak_factors=factors.astype(np.float32),
+        leak_key=key_of(seed, recording, "leak"),
+        log_of_level=tables().log_of_level,
+    )
+
+
+class WalkEngine:
+    """The whole pixel model."""
+
+    def __init__(
+        self, config: DvsConfig, frame: NDArray[Any], maps: Maps, *, seed: int, recording: str
+    ) -> None:
+        self._config = config
+        log = frame if config.hdr else tables().log_of_level[frame]
+        self._signal = None
+        if config.shapes_signal:
+            self._signal = Signal(config, log, seed=seed, recording=recording)
+            log = self._signal.value
+        self._state = new_walk(config, log.ravel(), maps, key_of(seed, recording, "leak phase"))
+        self._drive = new_drive(config, seed=seed, recording=recording)
+        self._noise = no_shot_noise(frame.size)
+        if config.shot_noise_rate_hz and not config.photoreceptor_noise:
+            rate_hz = config.shot_noise_rate_hz
+            self._noise = shot_noise(rate_hz, maps.pos, maps.neg, seed=seed, recording=recording)
+        self._hits = no_hits()
+
+    def advance(self, frames: NDArray[Any], times_us: NDArray[np.float64], number: int) -> Columns:
+        """See `Engine`."""
+        walk_frames = shaped(self._config, self._signal, frames, times_us, number)
+        self._hits, ends = scan_walk(
+            walk_frames, frames.shape[2], self._state, self._drive, self._noise, self._hits
+        )
+        slots = self._config.timing == "slots"
+        return Columns(*place(self._hits, ends, times_us, slots, False))
+
+
+def shaped(
+    config: DvsConfig,
+    signal: Signal | None,
+    frames: NDArray[Any],
+    times_us: NDArray[np.float64],
+    number: int,
+) -> WalkFrames:
+    """Frames (n, H, W) as the walk takes them."""
+    levels, logs, intervals_us = frames, _NO_LOGS, np.diff(times_us)
+    if config.hdr:
+        logs, levels = frames, np.rint(np.exp(np.minimum(frames, np.log(255)))).astype(np.uint8)
+    decay = follow = _NO_TABLES
+    if signal is not None:
+        whole = logs if config.hdr else tables().log_of_level[levels]
+        steps = zip(whole, levels, intervals_us, strict=True)
+        parts = [signal.advance(*step, number + k) for k, step in enumerate(steps)]
+        logs = np.stack(parts) if parts else _NO_LOGS
+    elif config.cutoff_hz:
+        decay, follow = low_pass_tables(config.cutoff_hz, intervals_us)
+    flat = np.ascontiguousarray(levels).reshape(len(frames), -1)
+    if logs.size:
+        logs = np.ascontiguousarray(logs).reshape(len(frames), -1)
+    return WalkFrames(flat, logs, times_us, decay, follow, number)
+
+
+class V2eEngine:
+    """The whole pixel model as v2e computes it, with its slots."""
+
+    def __init__(
+        self,
+        config: DvsConfig,
+        frame: NDArray[Any],
+        maps: Maps,
+        start_us: float,
+        *,
+        seed: int,
+        recording: str,
+    ) -> None:
+        shape = frame.shape
+        self._model = V2e(
+            config=config,
+            pos=maps.pos.reshape(shape) if maps.pos_varies else config.pos_thres,
+            neg=maps.neg.reshape(shape) if maps.neg_varies else config.neg_thres,
+            leak_rates=maps.leak_rate.reshape(shape),
+            tau_s=None if maps.tau_s is None else maps.tau_s.reshape(shape),
+            seed=seed,
+            recording=recording,
+        )
+        self._model.step(frame, start_us / 1e6)
+
+    def advance(self, frames: NDArray[Any], times_us: NDArray[np.float64], number: int) -> Columns:
+        """See `Engine`."""
+        parts = []
+        for frame, begin_us, end_us in zip(frames, times_us[:-1], times_us[1:], strict=True):
+            times_s, address = self._model.step(frame, end_us / 1e6)
+            first_us, last_us = np.floor(begin_us + 0.5) + 1, np.floor(end_us + 0.5)
+            t_us = np.clip(np.floor(times_s * 1e6 + 0.5), first_us, last_us).astype(np.int64)
+            if (np.diff(t_us) == 0).any():  # slots that became one microsecond
+                order = np.lexsort([address, t_us])
+                t_us, address = t_us[order], address[order]
+            parts.append((t_us, address))
+        t_us = np.concatenate([part[0] for part in parts] or [np.empty(0, np.int64)])
+        address = np.concatenate([part[1] for part in parts] or [np.empty(0, np.int64)])
+        x, y = (address >> 1) & 0x7FFF, address >> 16
+        return Columns(t_us, x.astype(np.uint16), y.astype(np.uint16), (address & 1).astype(bool))

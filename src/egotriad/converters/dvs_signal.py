@@ -1,0 +1,191 @@
+"""From luma to the signal that a pixel's change detector sees, at the times of the frames.
+
+The lin-log curve, the low pass, and the three stages that are seldom used: noise on the
+photoreceptor, the centre-surround pixel, the high-pass pixel. Between two frames log intensity is a
+straight line; every linear stage is integrated exactly over it, whatever the frame rate.
+"""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dctn, idctn
+
+from egotriad.converters.counter_rng import fill_normals, key_of, mix, normal_quantiles
+from egotriad.converters.dvs_config import DvsConfig
+from egotriad.converters.dvs_levels import LOOKUP_PER_LOG, Tables
+from egotriad.converters.dvs_noise import log_normal_map
+
+__all__ = [
+    "SCIDVS_TAU_S",
+    "SCIDVS_TAU_SPREAD",
+    "Signal",
+    "low_pass_tables",
+    "photoreceptor_rms",
+    "tables",
+    "time_constant_us",
+]
+
+_LINEAR_UP_TO = 20  # of 255: v2ecore/emulator_utils.py, lin_log
+_DARK, _WHITE = (
+    20.0,
+    275.0,
+)  # the low pass's intensity is (level + 20) / 275: rescale_intensity_frame
+# v2ecore/emulator.py, SCIDVS_*; the spread is that of the natural log.
+SCIDVS_GAIN, SCIDVS_TAU_S, SCIDVS_TAU_SPREAD, SCIDVS_STEEPNESS = 2.0, 0.01, 0.5, 0.7
+
+
+@cache
+def tables() -> Tables:
+    """The lin-log curve of 8-bit luma: v2ecore/emulator_utils.py, lin_log (rounded to 1e-8)."""
+    level = np.arange(256, dtype=np.float64)
+    slope = np.log(_LINEAR_UP_TO) / _LINEAR_UP_TO
+    log = np.where(level <= _LINEAR_UP_TO, level * slope, np.log(np.maximum(level, 1.0)))
+    log_of_level = (np.round(log * 1e8) / 1e8).astype(np.float32)
+    grid = np.arange(int(log_of_level[-1] * LOOKUP_PER_LOG) + 2) / LOOKUP_PER_LOG
+    level_of_log = np.searchsorted(log_of_level, grid, side="right") - 1
+    log_of_level = np.append(log_of_level, np.float32(np.inf))
+    return Tables(log_of_level=log_of_level, level_of_log=level_of_log.astype(np.uint8))
+
+
+def time_constant_us(cutoff_hz: float) -> NDArray[np.float64]:
+    """Time constant of the low pass at each level, (256,), microseconds."""
+    white_us = 1e6 / (2 * np.pi * cutoff_hz)
+    return white_us * _WHITE / (np.arange(256) + _DARK)
+
+
+def low_pass_tables(
+    cutoff_hz: float, intervals_us: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """How a first-order low pass answers a ramp, for each interval and level, float32 (n, 256).
+
+    With lag = filtered minus input: lag after = decay · lag before - follow · rise of the input.
+    """
+    distinct, which = np.unique(intervals_us, return_inverse=True)
+    x = distinct[:, None] / time_constant_us(cutoff_hz)
+    decay, follow = np.exp(-x), -np.expm1(-x) / x
+    return decay.astype(np.float32)[which], follow.astype(np.float32)[which]
+
+
+def photoreceptor_rms(rate_hz: float, cutoff_hz: float, threshold: float) -> float:
+    """Noise on the photoreceptor, log units RMS, that makes `rate_hz` events per second and pixel.
+
+    The noise is white through a first-order low pass at `cutoff_hz`. The curve of v2e
+    (v2ecore/emulator_utils.py, compute_photoreceptor_noise_voltage; Graça and Delbruck, arXiv
+    2109.08640, figure 3) gives half the rate asked for; it is used at twice the rate.
+    """
+    x = np.log10(rate_hz / cutoff_hz)
+    return float(threshold / 10 ** (-0.0026 * x**3 - 0.036 * x**2 - 0.1949 * x + 0.321))
+
+
+class Signal:
+    """The signal of a pixel array with the seldom used stages, frame after frame.
+
+    Args:
+        config: parameters.
+        log: float32 (H, W), log intensity of the first frame.
+        seed: of the noise.
+        recording: name of the recording.
+
+    Attributes:
+        value: float32 (H, W), the signal at the last frame.
+    """
+
+    def __init__(
+        self, config: DvsConfig, log: NDArray[np.float32], *, seed: int, recording: str
+    ) -> None:
+        self._config = config
+        self._log, self._lag = log.copy(), np.zeros_like(log)
+        self._noise_key = key_of(seed, recording, "photoreceptor noise")
+        self._rms = 0.0
+        if config.photoreceptor_noise:
+            threshold = (config.pos_thres + config.neg_thres) / 2
+            self._rms = photoreceptor_rms(config.shot_noise_rate_hz, config.cutoff_hz, threshold)
+        self._noise = self._normals(0) * np.float32(self._rms)
+        if config.cs_lambda_pixels is not None:
+            self._gain = 1 / (1 + config.cs_lambda_pixels**2 * _laplacian(log.shape))
+            self._centre = dctn(log, norm="ortho")
+            self._surround = self._gain * self._centre
+        if config.scidvs:
+            spread = log_normal_map(
+                SCIDVS_TAU_SPREAD / np.log(10),
+                log.size,
+                seed=seed,
+                recording=recording,
+                purpose="scidvs",
+            )
+            self._tau_us = SCIDVS_TAU_S * 1e6 * spread.reshape(log.shape)
+            self._high_pass = np.zeros_like(log)
+        self.value = self._detected(log)
+
+    def advance(
+        self,
+        log: NDArray[np.float32],
+        levels: NDArray[np.uint8],
+        interval_us: float,
+        number: int,
+    ) -> NDArray[np.float32]:
+        """The signal at the next frame, float32 (H, W).
+
+        Args:
+            log: float32 (H, W), log intensity.
+            levels: uint8 (H, W), luma.
+            interval_us: time since the frame before.
+            number: index of the frame in the recording.
+        """
+        filtered_before = self._log + self._lag
+        rise = log - self._log
+        self._log, self._lag = log.copy(), np.zeros_like(log)
+        if self._config.cutoff_hz:
+            decay, follow = low_pass_tables(self._config.cutoff_hz, np.array([interval_us]))
+            lag = filtered_before - (log - rise)
+            self._lag = decay[0][levels] * lag - follow[0][levels] * rise
+        filtered = self._log + self._lag
+        if self._rms:
+            x = 2 * np.pi * self._config.cutoff_hz * interval_us * 1e-6
+            new = np.float32(self._rms * np.sqrt(-np.expm1(-2 * x)))
+            self._noise = np.float32(np.exp(-x)) * self._noise + new * self._normals(number)
+        if self._config.cs_lambda_pixels is not None:
+            self._spread(filtered, interval_us)
+        if self._config.scidvs:
+            changed = self._high_pass + (filtered - filtered_before)
+            self._high_pass = _sinh_decay(changed, interval_us / self._tau_us)
+        self.value = self._detected(filtered)
+        return self.value
+
+    def _detected(self, filtered: NDArray[np.float32]) -> NDArray[np.float32]:
+        value = SCIDVS_GAIN * self._high_pass if self._config.scidvs else filtered
+        if self._rms:
+            value = value + self._noise
+        if self._config.cs_lambda_pixels is not None:
+            value = value - idctn(self._surround, norm="ortho")
+        return np.asarray(value, np.float32)
+
+    def _normals(self, number: int) -> NDArray[np.float32]:
+        out = np.zeros(self._log.size, np.float32)
+        if self._rms:
+            fill_normals(mix(self._noise_key, number), normal_quantiles(), out)
+        return out.reshape(self._log.shape)
+
+    def _spread(self, filtered: NDArray[np.float32], interval_us: float) -> None:
+        """The surround diffuses: in the cosine transform each wave relaxes by itself, exactly."""
+        tau_us = max(self._config.cs_tau_p_ms * 1e3, 1e-3)
+        x = interval_us / (tau_us * self._gain)
+        centre = dctn(filtered, norm="ortho")
+        target, rise = self._gain * centre, self._gain * (centre - self._centre)
+        lag = self._surround - (target - rise)
+        self._surround = target + np.exp(-x) * lag + np.expm1(-x) / x * rise
+        self._centre = centre
+
+
+def _laplacian(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Eigenvalues of minus the 4-neighbour Laplacian with reflecting borders."""
+    y, x = (2 - 2 * np.cos(np.pi * np.arange(n) / n) for n in shape)
+    return y[:, None] + x[None, :]
+
+
+def _sinh_decay(value: NDArray[np.float32], times: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Solution of dv/dt = -sinh(0.7 v) after `times`, in closed form."""
+    half = np.tanh(SCIDVS_STEEPNESS / 2 * value.astype(np.float64))
+    decayed = np.arctanh(half * np.exp(-SCIDVS_STEEPNESS * times))
+    return (2 / SCIDVS_STEEPNESS * decayed).astype(np.float32)

@@ -1,0 +1,196 @@
+"""Synchronisation of recordings: which frames and which IMU are compared, and what follows.
+
+Long videos are read in blocks, a third of them: with one clock segment that is all an offset and a
+drift need. Where the IMU's clock steps back, everything is read, so that each segment is seen.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from egotriad.converters.figures import page
+from egotriad.converters.gpmf import read_gopro_imu
+from egotriad.converters.imu_files import read_imu
+from egotriad.converters.sync import SyncConfig, synchronise
+from egotriad.converters.sync_figure import sync_section
+from egotriad.converters.sync_gyro import cut
+from egotriad.converters.sync_report import SyncReport
+from egotriad.converters.video import FrameChunk, probe
+from egotriad.converters.video_blocks import block_starts, read_small_frames
+from egotriad.converters.video_rotation import SMALL_WIDTH, camera_rotation
+from egotriad.converters.vrs import read_vrs_frames, read_vrs_imu
+from egotriad.manifests import Alignment, ImuTrack, Recording
+from egotriad.manifests.errors import RecordingError, UsageError, located
+from egotriad.manifests.files import write_text
+
+__all__ = [
+    "SyncJob",
+    "SyncOutcome",
+    "aligned",
+    "find_jobs",
+    "sync_file",
+    "sync_recording",
+    "write_figure",
+]
+
+BLOCK_US = 20_000_000
+VIDEO_SHARE = 1 / 3
+LEAST_VIDEO_US = 120_000_000
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".vrs")
+IMU_SUFFIXES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncJob:
+    """One file to be synchronised.
+
+    Attributes:
+        video: mp4 and the like, or an Aria VRS file.
+        imu: file with the IMU, on the video's clock as far as is known; None where the video's own
+            file holds it (GoPro, Aria).
+        focal_per_width: focal length over the picture's width, where it is known.
+        config: settings.
+        figure: whether to draw.
+    """
+
+    video: Path
+    imu: Path | None = None
+    focal_per_width: float | None = None
+    config: SyncConfig = field(default_factory=SyncConfig)
+    figure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncOutcome:
+    """What came of a job: the report, and the HTML of its figure where one was asked for."""
+
+    report: SyncReport
+    section: str = ""
+
+
+def find_jobs(inputs: tuple[Path, ...], imu: Path | None, template: SyncJob) -> list[SyncJob]:
+    """One job per video, a folder's in the order of names.
+
+    Args:
+        inputs: video files, and folders of such.
+        imu: IMU file of the one video, or a folder with one per video, of the same name.
+        template: everything else about a job.
+
+    Raises:
+        UsageError: no videos, or one IMU file for several.
+        RecordingError: a path that does not exist, or not exactly one IMU file for a video.
+    """
+    videos: list[Path] = []
+    for path in inputs:
+        if not path.exists():
+            raise RecordingError(f"{path}: no such file or folder; check the path")
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        videos += [file for file in inside if file.suffix.lower() in VIDEO_SUFFIXES]
+    if not videos:
+        raise UsageError(
+            f"no video among {', '.join(map(str, inputs)) or 'nothing'}; need files of "
+            f"{', '.join(VIDEO_SUFFIXES)}"
+        )
+    if imu is not None and not imu.exists():
+        raise RecordingError(f"{imu}: no such file or folder; check the path")
+    if imu is not None and imu.is_file() and len(videos) > 1:
+        raise UsageError(f"--imu: got one file for {len(videos)} videos; give a folder of them")
+    return [replace(template, video=video, imu=_imu_of(video, imu)) for video in videos]
+
+
+def _imu_of(video: Path, imu: Path | None) -> Path | None:
+    if imu is None or imu.is_file():
+        return imu
+    candidates = [imu / f"{video.stem}{suffix}" for suffix in IMU_SUFFIXES]
+    present = [path for path in candidates if path.is_file()]
+    if len(present) != 1:
+        raise RecordingError(
+            f"{video.name}: got {len(present)} IMU files in {imu}, need one: "
+            f"{' or '.join(path.name for path in candidates)}"
+        )
+    return present[0]
+
+
+def sync_file(job: SyncJob) -> SyncOutcome:
+    """Reads, compares and judges one file; nothing is written.
+
+    Raises:
+        RecordingError: the video or the IMU cannot be read.
+        MissingDependency: an Aria file without its reader.
+    """
+    with located(job.video.name):
+        track = _read_imu(job)
+        rotation = camera_rotation(_frames(job.video, track), focal_per_width=job.focal_per_width)
+        report = synchronise(rotation, track, job.config)
+        if not job.figure:
+            return SyncOutcome(report=report)
+        section = sync_section(job.video.name, rotation, track, report, job.config)
+        return SyncOutcome(report=report, section=section)
+
+
+def sync_recording(
+    recording: Recording, track: ImuTrack, config: SyncConfig | None = None
+) -> SyncReport:
+    """The same for a recording of a dataset whose IMU has been read.
+
+    Raises:
+        RecordingError: the recording has no video, or it cannot be read.
+    """
+    if recording.read_video is not None:
+        chunks = recording.read_video(size_wh=None, fit="stretch")
+    elif recording.video_path is not None:
+        chunks = _frames(recording.video_path, track)
+    else:
+        raise RecordingError("has no video to compare its IMU with")
+    return synchronise(camera_rotation(chunks), track, config)
+
+
+def aligned(alignment: Alignment, report: SyncReport) -> Alignment:
+    """How an IMU's clock was brought onto the video's, after synchronisation.
+
+    `corrected`: estimated, with what was applied (of several clock segments, the longest one's).
+    `ok`: what was only assumed is now estimated, with nothing applied. `suspect`: unverified.
+    `cannot tell`: as it was.
+    """
+    if report.verdict == "cannot tell":
+        return alignment
+    if report.verdict == "suspect":
+        return replace(alignment, status="unverified", score=report.correlation)
+    if report.verdict == "ok":
+        known = alignment.status in ("hardware", "provided")
+        status = alignment.status if known else "estimated"
+        return replace(alignment, status=status, score=report.correlation)
+    longest = max(report.segments, key=lambda segment: segment.end_us - segment.start_us)
+    return Alignment(
+        status="estimated",
+        offset_us=round(longest.offset_us),
+        drift_ppm=report.drift_ppm,
+        score=report.correlation,
+    )
+
+
+def write_figure(path: Path, sections: list[str]) -> None:
+    """Writes one page with the figures of all recordings."""
+    write_text(path, page("IMU and video: synchronisation", "\n".join(sections)))
+
+
+def _read_imu(job: SyncJob) -> ImuTrack:
+    source = job.imu or job.video
+    suffix = source.suffix.lower()
+    if suffix == ".vrs":
+        return read_vrs_imu(source)
+    return read_gopro_imu(source) if suffix in VIDEO_SUFFIXES else read_imu(source)
+
+
+def _frames(path: Path, track: ImuTrack) -> Iterator[FrameChunk]:
+    if path.suffix.lower() == ".vrs":
+        return read_vrs_frames(path)
+    read = partial(read_small_frames, path, width=SMALL_WIDTH)
+    if len(cut(track.gyro)) > 1:
+        return read()
+    duration_us = probe(path).duration_us
+    starts = block_starts(
+        duration_us, block_us=BLOCK_US, share=VIDEO_SHARE, least_us=LEAST_VIDEO_US
+    )
+    return read(starts=starts, block_us=BLOCK_US)
