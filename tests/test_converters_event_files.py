@@ -19,7 +19,7 @@ from egotriad.converters.event_files import (
     write_events,
     written_format,
 )
-from egotriad.converters.event_files_stream import WrappingClock
+from egotriad.converters.event_files_fields import WrappingClock
 from egotriad.manifests import Events
 from egotriad.manifests.errors import EgotriadError, RecordingError, UsageError
 

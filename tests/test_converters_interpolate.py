@@ -269,6 +269,30 @@ def test_frames_nobody_asked_for_do_not_change_the_next() -> None:
     assert np.array_equal(np.concatenate(rest), whole[times > t_us[1]])
 
 
+@pytest.mark.parametrize("cuts", [(), (1,), (2, 4)])
+def test_only_wanted_intervals_are_cut_into_steps(cuts: tuple[int, ...]) -> None:
+    luma, t_us = video(2.7, 6)
+    everywhere, times_us, _ = upsampled(luma, t_us, factor=4)
+    upsampler = Upsampler(UpsampleConfig(factor=4), SIZE_WH)
+
+    def wanted(start_us: int, end_us: int) -> bool:
+        return start_us < t_us[3] and end_us > t_us[1]
+
+    chunks = [
+        chunk
+        for start, end in pairwise((0, *cuts, len(luma)))
+        for chunk in upsampler.feed(luma[start:end], t_us[start:end], wanted)
+    ]
+    frames = np.concatenate([chunk.luma for chunk in chunks])
+    kept_us = np.concatenate([chunk.t_us for chunk in chunks])
+    inside = (times_us >= t_us[1]) & (times_us <= t_us[3]) | np.isin(times_us, t_us)
+    np.testing.assert_array_equal(kept_us, times_us[inside])
+    np.testing.assert_array_equal(frames, everywhere[inside])
+    assert upsampler.tally.intervals == 5
+    assert upsampler.tally.unwanted == 3
+    assert "3 away from what was asked for" in str(upsampler.tally)
+
+
 def test_no_frames_are_no_chunks_and_one_frame_is_itself() -> None:
     upsampler = Upsampler(UpsampleConfig(), SIZE_WH)
     luma, t_us = video(1.0, 1)

@@ -119,6 +119,40 @@ def test_events_follow_the_moving_bar(recording: Recording, tmp_path: Path) -> N
     assert clips[2].narrations[0].t_us == 500_000
 
 
+def test_short_spans_come_from_upsampled_frames_and_the_record_says_so(
+    recording: Recording, tmp_path: Path
+) -> None:
+    spans = dataclasses.replace(CONFIG, event_spans="0.1s@center")
+    plain = dataclasses.replace(spans, upsample="none")
+    assert plain.sim_id != spans.sim_id
+    counts = {}
+    for name, config in (("flow", spans), ("none", plain)):
+        out = tmp_path / name
+        build(Made([recording]), {}, config, raw=tmp_path, out=out, workers=1)
+        clips = list(read_shards(out))
+        times_us = np.concatenate([clip.events.t_us for clip in clips])
+        counts[name] = len(times_us)
+        assert {clip.origin.sim_id for clip in clips} == {config.sim_id}
+        record = json.loads((out / "provenance.json").read_text())
+        assert record["event_source"]["upsampling"]["method"] == name
+        assert "intervals" in record["recordings"][0]["notes"]["upsampling"]
+    # The bar moves a pixel a frame: there is nothing between two frames to add.
+    assert counts["flow"] == pytest.approx(counts["none"], rel=0.2)
+
+
+def test_noise_is_keyed_by_seed_and_recording(recording: Recording, tmp_path: Path) -> None:
+    def events_of(name: str, **changes: Any) -> list[bytes]:
+        noisy = dataclasses.replace(CONFIG, preset="noisy", **changes)
+        named = dataclasses.replace(recording, recording_id=name.partition("-")[0])
+        build(Made([named]), {}, noisy, raw=tmp_path, out=tmp_path / name, workers=1)
+        return [clip.events.t_us.tobytes() for clip in read_shards(tmp_path / name)]
+
+    first = events_of("bar")
+    assert events_of("bar-again") == first
+    assert events_of("bar-seeded", event_seed=1) != first
+    assert events_of("rod") != first
+
+
 def test_narration_windows_that_stick_out_are_reported(
     recording: Recording, tmp_path: Path
 ) -> None:

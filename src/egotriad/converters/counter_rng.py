@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtri
 
-from egotriad.converters.compiled import compiled
+from egotriad.converters.compiled import Int, compiled
 from egotriad.manifests.files import short_hash
 
 __all__ = [
@@ -37,7 +37,7 @@ def key_of(seed: int, recording: str, purpose: str) -> np.uint64:
 
 
 @compiled
-def mix(key: int, counter: int) -> int:
+def mix(key: Int, counter: Int) -> Int:
     """64 random bits, uint64, of a key (uint64) and a counter (any integer)."""
     z = np.uint64(key) + np.uint64(counter + 1) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -46,12 +46,13 @@ def mix(key: int, counter: int) -> int:
 
 
 @compiled
-def uniform(key: int, counter: int) -> float:
+def uniform(key: Int, counter: Int) -> float:
     """A float64 inside (0, 1)."""
-    return (np.float64(mix(key, counter) >> np.uint64(11)) + 0.5) * _TO_UNIT
+    bits = np.float64(mix(key, counter) >> np.uint64(11))
+    return (bits + 0.5) * _TO_UNIT
 
 
-def uniforms(key: int, count: int) -> NDArray[np.float64]:
+def uniforms(key: Int, count: int) -> NDArray[np.float64]:
     """The draws 0 to `count` - 1 of a key, inside (0, 1)."""
     values = np.empty(count)
     fill_uniforms(key, values)
@@ -59,14 +60,14 @@ def uniforms(key: int, count: int) -> NDArray[np.float64]:
 
 
 @compiled
-def fill_normals(key: int, quantiles: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+def fill_normals(key: Int, quantiles: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """Puts the draws 0, 1, ... of a key into `out` (n,): standard normal, by `normal_quantiles`."""
     for i in range(out.size):
         out[i] = quantiles[mix(key, i) >> np.uint64(64 - _NORMAL_BITS)]
 
 
 @compiled
-def fill_uniforms(key: int, out: NDArray[np.float64]) -> None:
+def fill_uniforms(key: Int, out: NDArray[np.float64]) -> None:
     """Puts the draws 0, 1, ... of a key, inside (0, 1), into `out` (n,)."""
     for i in range(out.size):
         out[i] = uniform(key, i)

@@ -282,7 +282,14 @@ def _maps(
         np.full(pixels, default, np.float32) if values is None else values
         for values, default in zip(flat, defaults, strict=True)
     ]
-    return Maps(*full, pos_varies=flat[0] is not None, neg_varies=flat[1] is not None)
+    pos, neg, leak_rate = full
+    return Maps(
+        pos=pos,
+        neg=neg,
+        leak_rate=leak_rate,
+        pos_varies=flat[0] is not None,
+        neg_varies=flat[1] is not None,
+    )
 
 
 def _flat(

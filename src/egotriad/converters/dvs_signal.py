@@ -51,7 +51,7 @@ def tables() -> Tables:
 def time_constant_us(cutoff_hz: float) -> NDArray[np.float64]:
     """Time constant of the low pass at each level, (256,), microseconds."""
     white_us = 1e6 / (2 * np.pi * cutoff_hz)
-    return white_us * _WHITE / (np.arange(256) + _DARK)
+    return white_us * _WHITE / (np.arange(256, dtype=np.float64) + _DARK)
 
 
 def low_pass_tables(

@@ -14,13 +14,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from egotriad.converters.compiled import Float as Number
 from egotriad.converters.compiled import compiled
 from egotriad.converters.counter_rng import (
     fill_normals,
-    fill_uniforms,
     key_of,
     mix,
     normal_quantiles,
+    uniforms,
 )
 from egotriad.converters.dvs_config import DvsConfig
 from egotriad.converters.dvs_noise import SHOT_NOISE_DARKNESS, log_normal_map
@@ -97,7 +98,7 @@ class V2e:
         signal = signal + self.noise
         if self.surround is not None:
             signal = signal - self.surround
-        events = self._detect(signal - self.base, time_s, step_s)
+        events = self._detect(signal, time_s, step_s)
         if self.config.shot_noise_rate_hz and not self.config.photoreceptor_noise:
             events = self._shot_noise(bright, time_s, step_s, *events)
         self.previous_s = time_s
@@ -121,19 +122,20 @@ class V2e:
             self.filtered = log
 
     def _start(self, shape: tuple[int, ...]) -> None:
-        self.base = self.filtered
+        base = self.filtered
         if self.config.cs_lambda_pixels is not None:
             self.surround = self.filtered.copy()
-            self.base = self.filtered - self.surround
+            base = base - self.surround
         if self.config.scidvs and self.tau_s is None:
             spread = log_normal_map(
                 SCIDVS_TAU_SPREAD / np.log(10),
-                self.base.size,
+                base.size,
                 seed=self.seed,
                 recording=self.recording,
                 purpose="scidvs",
             )
             self.tau_s = (SCIDVS_TAU_S * spread).astype(np.float32).reshape(shape)
+        self.base = base
         self.spiked_s = np.full(shape, -self.config.refractory_period_s, np.float32)
         self.noise = np.zeros(shape, np.float32) if self.config.photoreceptor_noise else 0.0
 
@@ -201,9 +203,10 @@ class V2e:
             rate = rate * (1 - jitter * self._normals("leak", self.leak_rates.shape))
         self.base = self.base - np.float32(step_s) * rate * np.asarray(self.pos, np.float32)
 
-    def _detect(self, difference: Float, time_s: float, step_s: float) -> tuple[Float, Float]:
+    def _detect(self, signal: Float, time_s: float, step_s: float) -> tuple[Float, Float]:
         assert self.base is not None
         assert self.spiked_s is not None
+        difference = signal - self.base
         dtype = difference.dtype
         pos, neg = (np.asarray(threshold, dtype) for threshold in (self.pos, self.neg))
         zero = dtype.type(0)
@@ -235,9 +238,8 @@ class V2e:
         assert self.base is not None
         config = self.config
         chance = config.shot_noise_rate_hz / 2 * step_s * (1 - SHOT_NOISE_DARKNESS * bright)
-        draw = np.empty(bright.size)
-        fill_uniforms(mix(key_of(self.seed, self.recording, "shot noise"), self.number), draw)
-        draw = draw.reshape(bright.shape)
+        key = mix(key_of(self.seed, self.recording, "shot noise"), self.number)
+        draw = uniforms(key, bright.size).reshape(bright.shape)
         on = draw > 1 - chance * (config.pos_thres / self.pos)
         off = draw < chance * (config.neg_thres / self.neg)
         noisy = np.concatenate([_addresses(on, 1), _addresses(off, 0)])
@@ -271,7 +273,7 @@ def _emit(
     signed: NDArray[np.int32],
     slots_s: NDArray[np.float32],
     spiked_s: NDArray[np.float32],
-    refractory_s: float,
+    refractory_s: Number,
     width: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
     """Slot and address of the events that the refractory period lets through, slot by slot.

@@ -19,15 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from egotriad.converters.event_files_stream import (
-    Block,
-    EventReader,
-    Size,
-    WrappingClock,
-    opened,
-    records,
-    sensor_size,
-)
+from egotriad.converters.event_files_fields import Size, WrappingClock, opened, records, sensor_size
+from egotriad.converters.event_files_stream import Block, EventReader
 from egotriad.manifests import Events
 from egotriad.manifests.errors import RecordingError, UsageError
 

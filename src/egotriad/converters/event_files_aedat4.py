@@ -20,7 +20,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pyarrow as pa
 
-from egotriad.converters.event_files_stream import Block, EventReader, Size, opened, sensor_size
+from egotriad.converters.event_files_fields import Size, opened, sensor_size
+from egotriad.converters.event_files_stream import Block, EventReader
 from egotriad.manifests import Events
 from egotriad.manifests.errors import RecordingError
 

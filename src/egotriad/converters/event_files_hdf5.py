@@ -18,15 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from egotriad.converters.event_files_stream import (
+from egotriad.converters.event_files_fields import (
     BLOCK_EVENTS,
-    Block,
-    EventReader,
     Size,
     WrappingClock,
     polarity,
     sensor_size,
 )
+from egotriad.converters.event_files_stream import Block, EventReader
 from egotriad.manifests import Events
 from egotriad.manifests.errors import MissingDependency, RecordingError
 

@@ -23,16 +23,15 @@ from typing import Any, BinaryIO, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from egotriad.converters.event_files_stream import (
+from egotriad.converters.event_files_fields import (
     BLOCK_EVENTS,
-    Block,
-    EventReader,
     Size,
     WrappingClock,
     opened,
     polarity,
     sensor_size,
 )
+from egotriad.converters.event_files_stream import Block, EventReader
 from egotriad.manifests import Events
 from egotriad.manifests.errors import RecordingError
 from egotriad.manifests.events import concatenate

@@ -28,9 +28,7 @@ from egotriad.converters.event_files_evt import (
     evt2_state,
     evt3_state,
 )
-from egotriad.converters.event_files_stream import (
-    Block,
-    EventReader,
+from egotriad.converters.event_files_fields import (
     Size,
     WrappingClock,
     opened,
@@ -38,6 +36,7 @@ from egotriad.converters.event_files_stream import (
     records,
     sensor_size,
 )
+from egotriad.converters.event_files_stream import Block, EventReader
 from egotriad.manifests import Events
 from egotriad.manifests.errors import RecordingError
 

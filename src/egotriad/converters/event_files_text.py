@@ -16,14 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egotriad.converters.compiled import compiled
-from egotriad.converters.event_files_stream import (
-    Block,
-    EventReader,
-    Size,
-    opened,
-    polarity,
-    sensor_size,
-)
+from egotriad.converters.event_files_fields import Size, opened, polarity, sensor_size
+from egotriad.converters.event_files_stream import Block, EventReader
 from egotriad.manifests import Events
 from egotriad.manifests.errors import RecordingError
 

@@ -15,7 +15,7 @@ import av.container
 import numpy as np
 from numpy.typing import NDArray
 
-from egotriad.converters.event_files_stream import Size
+from egotriad.converters.event_files_fields import Size
 from egotriad.manifests import Events
 from egotriad.manifests.errors import UsageError
 from egotriad.manifests.files import atomic
@@ -25,7 +25,10 @@ __all__ = ["PALETTE", "event_video"]
 PALETTE = np.array([[30, 37, 52], [64, 126, 201], [216, 223, 236]], np.uint8)
 """RGB of a pixel without an event, with OFF, with ON."""
 
-SHOWN_WIDTH = 640  # smaller sensors are enlarged to about this, pixel by pixel
+SHOWN_WIDTH = 640
+"""Smaller sensors are enlarged to this or more, pixel by pixel: video codecs blur colours."""
+
+LONGEST_PAUSE_S = 3600
 
 
 @contextmanager
@@ -45,7 +48,7 @@ def event_video(
         The function that takes the events, piece by piece, in order of time.
 
     Raises:
-        UsageError: a rate below one, or a name that does not end in .mp4.
+        UsageError: a rate below one, a name that does not end in .mp4, or a pause of hours.
     """
     if frame_rate_hz < 1 or path.suffix.lower() != ".mp4":
         raise UsageError(
@@ -67,7 +70,7 @@ class _Screen:
     def __init__(
         self, container: av.container.OutputContainer, size_wh: Size, frame_rate_hz: int
     ) -> None:
-        self._enlarge = max(1, SHOWN_WIDTH // size_wh[0])
+        self._enlarge = -(-SHOWN_WIDTH // size_wh[0])
         self._pixels = np.zeros(size_wh[::-1], np.uint8)  # index into PALETTE
         self._rate_hz = frame_rate_hz
         self._first_us: int | None = None
@@ -82,6 +85,12 @@ class _Screen:
         if self._first_us is None:
             self._first_us = int(events.t_us[0])
         frame = (events.t_us - self._first_us) * self._rate_hz // 1_000_000
+        pause_s = int(np.diff(frame, prepend=self._shown).max()) // self._rate_hz
+        if pause_s > LONGEST_PAUSE_S:
+            raise UsageError(
+                f"the events pause for {pause_s} s, need {LONGEST_PAUSE_S} s or less to show them; "
+                "choose a span (--start-us, --end-us)"
+            )
         starts = np.flatnonzero(np.diff(frame, prepend=-1))
         for start, end in zip(starts, [*starts[1:], len(events)], strict=True):
             while self._shown < frame[start]:

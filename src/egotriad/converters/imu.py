@@ -140,10 +140,18 @@ class Resampler:
         grid = number.astype(np.float64) * (1e6 / self._rate_hz)
         starts = np.searchsorted(grid, sensor.first_us - t_start_us - STAMP_US)
         stops = np.searchsorted(grid, sensor.last_us - t_start_us + STAMP_US, side="right")
+        # Only the last run at each point counts: a clock that steps back all the time has a run for
+        # every other sample.
+        owner = np.full(len(grid), -1)
         for k in np.flatnonzero(starts < stops):
-            points = slice(int(starts[k]), int(stops[k]))
+            owner[starts[k] : stops[k]] = k
+        for k in np.unique(owner[owner >= 0]):
+            own = owner == k
+            first = int(own.argmax())
+            points = slice(first, len(own) - int(own[::-1].argmax()))
             with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, so invalid
-                out[:, points] = self._piece(sensor, int(k), t_start_us, grid[points])
+                piece = self._piece(sensor, int(k), t_start_us, grid[points])
+                out[:, points][:, own[points]] = piece[:, own[points]]
         start_us, stop_us = sensor.contested_us.T - t_start_us
         for j in np.flatnonzero((stop_us >= grid[0]) & (start_us <= grid[-1])):
             out[:, (grid >= start_us[j]) & (grid <= stop_us[j])] = np.nan

@@ -27,7 +27,7 @@ KAISER_BETA = 7.857
 """0.1102 * (80 dB - 8.7)."""
 TABLE_STEPS = 256
 """Table entries per lobe; linear interpolation between them errs by less than 7e-6."""
-FINEST_BRIDGE = 64
+FINEST_BRIDGE = 8
 """Bridges need no more samples than this per grid step, however fast the sensor says it is."""
 COLUMNS = 6
 """The kernel's number of signals: known when it is compiled, their sums stay in registers, which

@@ -43,6 +43,9 @@ Render: TypeAlias = Callable[
 ]
 """Frames (k, H, W) between two frames, given their motion and k fractions of the interval."""
 
+Wanted: TypeAlias = Callable[[int, int], bool]
+"""Whether an interval, from a time to another in microseconds, is to be cut into steps."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpsampleConfig:
@@ -116,6 +119,7 @@ class UpsampleTally:
         unmatched: left as they are because their motion was not found.
         capped: moved more than `step_px` a step, at `max_factor` steps.
         shortened: cut into fewer steps, because they hold fewer microseconds.
+        unwanted: left as they are because nobody asked for more.
     """
 
     intervals: int = 0
@@ -124,6 +128,7 @@ class UpsampleTally:
     unmatched: int = 0
     capped: int = 0
     shortened: int = 0
+    unwanted: int = 0
 
     def __str__(self) -> str:
         parts = [f"{self.added} frames added to {self.intervals} intervals"]
@@ -132,6 +137,7 @@ class UpsampleTally:
             (self.unmatched, "without matching motion (cuts) and left as they are"),
             (self.capped, "at the limit of steps"),
             (self.shortened, "too short for all steps"),
+            (self.unwanted, "away from what was asked for and left as they are"),
         ):
             if count:
                 parts.append(f"{count} {words}")
@@ -173,16 +179,22 @@ class Upsampler:
         self._render = _renderer(config)
         self._last: tuple[NDArray[np.uint8], int] | None = None
 
-    def feed(self, frames: NDArray[np.uint8], t_us: NDArray[np.int64]) -> Iterator[FrameChunk]:
+    def feed(
+        self,
+        frames: NDArray[np.uint8],
+        t_us: NDArray[np.int64],
+        wanted: Wanted | None = None,
+    ) -> Iterator[FrameChunk]:
         """The same frames with others in between, up to and including the last of these.
 
         Args:
             frames: uint8 (n, H, W) luma; n may be zero.
             t_us: int64 (n,), microseconds, strictly increasing, also from one call to the next.
+            wanted: which intervals to cut into steps; all of them when not given.
 
         Returns:
             Chunks of strictly increasing times, one per interval (the frames between, then the one
-            at its end), made as they are asked for. The video's own frames keep their pixels and
+            at its end) or run of unwanted intervals, made as they are asked for. The video's own frames keep their pixels and
             times; the others are spread evenly between the true times, to the nearest microsecond,
             and show the moment of that microsecond.
 
@@ -197,20 +209,28 @@ class Upsampler:
         if self.config.method == "none":
             self.tally.intervals += len(frames) - (before is None)
             return iter([FrameChunk(frames, t_us)])
-        return self._chunks(frames, t_us, before)
+        return self._chunks(frames, t_us, before, wanted)
 
     def _chunks(
         self,
         frames: NDArray[np.uint8],
         t_us: NDArray[np.int64],
         before: tuple[NDArray[np.uint8], int] | None,
+        wanted: Wanted | None,
     ) -> Iterator[FrameChunk]:
-        if before is None:
-            yield FrameChunk(frames[:1], t_us[:1])
-            before, frames, t_us = (frames[0], int(t_us[0])), frames[1:], t_us[1:]
-        for frame, time_us in zip(frames, t_us.tolist(), strict=True):
-            yield self._interval(before, (frame, time_us))
+        start = 0  # of the frames that have not been handed out
+        for k, (frame, time_us) in enumerate(zip(frames, t_us.tolist(), strict=True)):
+            if before is not None and (wanted is None or wanted(before[1], time_us)):
+                if start < k:
+                    yield FrameChunk(frames[start:k], t_us[start:k])
+                yield self._interval(before, (frame, time_us))
+                start = k + 1
+            elif before is not None:
+                self.tally.intervals += 1
+                self.tally.unwanted += 1
             before = frame, time_us
+        if start < len(frames):
+            yield FrameChunk(frames[start:], t_us[start:])
 
     def _interval(
         self, first: tuple[NDArray[np.uint8], int], second: tuple[NDArray[np.uint8], int]

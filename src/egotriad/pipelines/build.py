@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from egotriad.converters.dvs import sim_id
 from egotriad.manifests import EgotriadError, Recording, Unreadable
 from egotriad.manifests.errors import RecordingError
 from egotriad.manifests.files import canonical_json, write_text
@@ -186,9 +185,7 @@ def _provenance(
         "revision": source_revision(),
         "environment": environment(),
         "config": config_record(config),
-        "event_simulator": {"parameters": asdict(config.dvs), "sim_id": sim_id(config.dvs)}
-        if config.events
-        else None,
+        "event_source": config.event_source | {"sim_id": config.sim_id} if config.events else None,
         "source": {
             "dataset": dataset.name,
             "versions": sorted(versions),

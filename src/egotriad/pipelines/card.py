@@ -74,7 +74,7 @@ def _facts(config: BuildConfig) -> str:
     if config.events:
         text += f"""\
 - **Events are synthetic**: computed from video by a model of an event camera (contrast
-  thresholds ON {config.pos_thres:g}, OFF {config.neg_thres:g} in natural-log units, timing
+  thresholds ON {config.dvs.pos_thres:g}, OFF {config.dvs.neg_thres:g} in natural-log units, timing
   `{config.timing}`), in the spans listed in `event_spans`. Order: (t, y, x, p).
 - The viewer shows the `windows` configuration; rows of `events` are too large for it.
 """

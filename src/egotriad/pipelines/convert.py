@@ -18,7 +18,7 @@ from egotriad.converters.event_files import (
     create_events,
     written_format,
 )
-from egotriad.converters.event_files_stream import Size
+from egotriad.converters.event_files_fields import Size
 from egotriad.converters.event_video import event_video
 from egotriad.converters.gpmf import read_gopro_imu
 from egotriad.converters.imu_tables import write_imu_table

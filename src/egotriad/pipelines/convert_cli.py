@@ -1,6 +1,7 @@
 """Command line `egotriad convert`: one file into another."""
 
 import dataclasses
+import errno
 import re
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from egotriad.converters.dvs_config import PRESETS, DvsConfig
 from egotriad.converters.event_files import FORMATS, event_format, open_events
-from egotriad.converters.event_files_stream import Size
+from egotriad.converters.event_files_fields import Size
 from egotriad.converters.interpolate import UpsampleConfig
 from egotriad.manifests.cli import finish, run_app
 from egotriad.manifests.errors import RecordingError, UsageError
@@ -112,18 +113,42 @@ def _convert(
     """
     events, video = events or EventOptions(), video or VideoOptions()
     started_s = time.monotonic()
-    result: EventTally | ImuTally
     if not source.is_file():
         raise RecordingError(f"{source}: no such file; check the path")
+    try:
+        result = _converted(source, target, events, video, to_format, size, preview)
+    except OSError as exc:
+        if exc.errno == errno.ENOSPC:
+            raise
+        raise UsageError(f"{target}: cannot be written ({exc}); choose another place") from exc
+    seconds = time.monotonic() - started_s
+    values = {"source": str(source), "target": str(target), **dataclasses.asdict(result)}
+    return finish(
+        values | {"seconds": round(seconds, 3)},
+        as_json=json,
+        show=lambda console: _show(console, result, target, seconds),
+    )
+
+
+def _converted(
+    source: Path,
+    target: Path,
+    events: EventOptions,
+    video: VideoOptions,
+    to_format: str | None,
+    size: str | None,
+    preview: Path | None,
+) -> EventTally | ImuTally:
+    """What kind of conversion it is, and its result."""
     if target.suffix.lower() == ".parquet":
         _refuse("a table of an IMU", events, video, to=to_format, size=size, preview=preview)
-        result = convert_imu(source, target)
-    elif (name := events.from_format or _event_format(source)) is not None:
-        _refuse("an event file as source", video)
-        reader = open_events(source, size_wh=_size(size), format=name)
-        with Meter() as meter:
-            result = convert_events(
-                reader,
+        return convert_imu(source, target)
+    name = events.from_format or _event_format(source)
+    with Meter() as meter:
+        if name is not None:
+            _refuse("an event file as source", video)
+            return convert_events(
+                open_events(source, size_wh=_size(size), format=name),
                 target,
                 format=to_format,
                 origin=events.origin,
@@ -132,27 +157,18 @@ def _convert(
                 preview=preview,
                 progress=meter,
             )
-    else:
         _refuse("a video as source", events)
-        with Meter() as meter:
-            result = convert_video(
-                source,
-                target,
-                config=_camera(video),
-                upsample=_upsample(video),
-                size_wh=_size(size),
-                seed=video.seed or 0,
-                format=to_format,
-                preview=preview,
-                progress=meter,
-            )
-    seconds = time.monotonic() - started_s
-    values = {"source": str(source), "target": str(target), **dataclasses.asdict(result)}
-    return finish(
-        values | {"seconds": round(seconds, 3)},
-        as_json=json,
-        show=lambda console: _show(console, result, target, seconds),
-    )
+        return convert_video(
+            source,
+            target,
+            config=_camera(video),
+            upsample=_upsample(video),
+            size_wh=_size(size),
+            seed=video.seed or 0,
+            format=to_format,
+            preview=preview,
+            progress=meter,
+        )
 
 
 def _event_format(source: Path) -> str | None:

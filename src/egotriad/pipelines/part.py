@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from egotriad.converters.dvs import DvsEmulator, sim_id
+from egotriad.converters.dvs import DvsEmulator
 from egotriad.converters.event_frames import event_image
 from egotriad.converters.figures import png_bytes
 from egotriad.converters.imu import resample
+from egotriad.converters.interpolate import Upsampler
 from egotriad.converters.spans import SpanPolicy, choose_spans
 from egotriad.converters.video import read_frames
 from egotriad.converters.windows import Window
@@ -37,6 +38,9 @@ from egotriad.pipelines.plan import BuildConfig, RecordingPlan
 from egotriad.pipelines.provenance import BUILDER
 
 __all__ = ["Part", "PartJob", "Rejection", "build_part", "find_part"]
+
+UPSAMPLED_BEFORE_US = 100_000
+"""Upsampling begins this long before the first events that are kept."""
 
 PREVIEW_US = 50_000
 PREVIEW_EVENTS = 20_000
@@ -197,7 +201,11 @@ def _clips(job: PartJob, rejected: list[Rejection], notes: dict[str, str]) -> It
             reject(window, exc.reason, str(exc))
     imus = {window.t_start_us: imu for window, imu in ready}
     windows = [window for window, _ in ready]
-    cut = _cut_events(job, windows) if config.events else ((window, None) for window in windows)
+    cut = (
+        _cut_events(job, windows, notes)
+        if config.events
+        else ((window, None) for window in windows)
+    )
     for window, events in cut:
         if isinstance(events, ClipRejected):
             reject(window, events.reason, str(events))
@@ -273,7 +281,7 @@ def _clip(
             split_group=plan.split_group,
             split_origin=plan.split_origin,
             imu_source_rate_hz=None if track is None else track.rate_hz,
-            sim_id=None if events is None else sim_id(job.config.dvs),
+            sim_id=None if events is None else job.config.sim_id,
         ),
         window_policy=plan.window_policy,
         anchor=window.anchor_index,
@@ -282,7 +290,7 @@ def _clip(
 
 
 def _cut_events(
-    job: PartJob, windows: list[Window]
+    job: PartJob, windows: list[Window], notes: dict[str, str]
 ) -> Iterator[tuple[Window, tuple[Events, tuple[Span, ...]] | ClipRejected]]:
     """Emulates the recording once, in one pass, and yields each window as soon as it is over.
 
@@ -293,19 +301,38 @@ def _cut_events(
         raise RecordingError("has no video; pass --no-events to build clips without events")
     pending = [_Pending(window, policy) for window in windows]
     emulator: DvsEmulator | None = None
+    upsampler: Upsampler | None = None
     until_us = step_us = 0
     if not pending:
         return
+
+    def near(start_us: int, end_us: int) -> Iterator[_Pending]:
+        """Windows that want events of a stretch of time; they wait in time order."""
+        for waiting in pending:
+            if waiting.window.t_start_us - UPSAMPLED_BEFORE_US >= end_us:
+                return
+            if waiting.start_us - UPSAMPLED_BEFORE_US < end_us and start_us < waiting.end_us:
+                yield waiting
+
     read_video = recording.read_video or partial(read_frames, recording.video_path)
     for chunk in read_video(size_wh=job.config.sensor_wh, fit=job.config.fit):
         height, width = chunk.luma.shape[1:]
-        emulator = emulator or DvsEmulator(job.config.dvs, (width, height))
-        events = emulator.feed(chunk.luma, chunk.t_us)
+        if emulator is None or upsampler is None:
+            upsampler = Upsampler(job.config.upsampling, (width, height))
+            emulator = DvsEmulator(
+                job.config.dvs,
+                (width, height),
+                seed=job.config.event_seed,
+                recording=recording.recording_id,
+            )
+        for piece in upsampler.feed(chunk.luma, chunk.t_us, lambda *stretch: any(near(*stretch))):
+            events = emulator.feed(piece.luma, piece.t_us)
+            for waiting in near(until_us, int(piece.t_us[-1]) + 1):
+                waiting.add(events)
+        notes["upsampling"] = str(upsampler.tally)
         if len(chunk.t_us) > 1:
             step_us = int(chunk.t_us[-1] - chunk.t_us[-2])
         until_us = int(chunk.t_us[-1])
-        for waiting in pending:
-            waiting.add(events)
         while pending and pending[0].end_us <= until_us:
             yield pending.pop(0).finish(job.config.max_events)
         if not pending:

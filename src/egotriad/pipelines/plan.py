@@ -4,9 +4,11 @@ import logging
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from egotriad.converters.dvs import DvsConfig
+from egotriad.converters.interpolate import UpsampleConfig
 from egotriad.converters.narration_passes import choose_narrations
 from egotriad.converters.spans import SpanPolicy
 from egotriad.converters.window_policy import SHORTEST_US, WindowPolicy
@@ -47,8 +49,15 @@ class BuildConfig:
         events: whether clips need events; --no-events builds clips without.
         sensor: event sensor size, `346x260` (DAVIS346), ... or `native` (the video's own).
         fit: `crop` cuts the video to the sensor's aspect, `stretch` distorts it (as v2e does).
-        pos_thres: ON contrast threshold in natural-log units.
-        neg_thres: OFF contrast threshold in natural-log units.
+        preset: imperfections of the event camera: `ideal` has none, `clean` and `noisy` are v2e's,
+            `v2e-defaults` those of its command line.
+        pos_thres: ON contrast threshold in natural-log units; the preset's when not given.
+        neg_thres: OFF contrast threshold in natural-log units; the preset's when not given.
+        event_seed: of the event camera's mismatch and noise.
+        upsample: frames put between the video's: `none`, `linear`, `flow` (optical flow),
+            `superslomo` (with --slomo-checkpoint); `auto` is `none` with full event spans and
+            `flow`, near the spans only, with others.
+        slomo_checkpoint: SuperSloMo39.ckpt, for --upsample superslomo.
         timing: `crossing` (each event at its pixel's own threshold crossing) or `slots` (v2e's).
         max_events: a window with more events is rejected and reported, never truncated.
         preview: whether each row carries a PNG of its first events.
@@ -70,8 +79,12 @@ class BuildConfig:
     events: bool = True
     sensor: str = "346x260"
     fit: Literal["crop", "stretch"] = "crop"
-    pos_thres: float = 0.2
-    neg_thres: float = 0.2
+    preset: Literal["ideal", "clean", "noisy", "v2e-defaults"] = "ideal"
+    pos_thres: float | None = None
+    neg_thres: float | None = None
+    event_seed: int = 0
+    upsample: Literal["auto", "none", "linear", "flow", "superslomo"] = "auto"
+    slomo_checkpoint: Path | None = None
     timing: Literal["crossing", "slots"] = "crossing"
     max_events: int = 64_000_000
     preview: bool = True
@@ -89,7 +102,7 @@ class BuildConfig:
         if not 0 <= self.max_gap_fraction <= 1 or self.longest_gap_s <= 0:
             raise UsageError("--max-gap-fraction must lie in [0, 1], --longest-gap-seconds above 0")
         # Parsing here makes a bad value a usage error before any work is done.
-        self.dvs, self.sensor_wh  # noqa: B018
+        self.dvs, self.upsampling, self.sensor_wh  # noqa: B018
         spans_us, window_us = self.span_policy.reach_us, self.window_policy.length_us
         if spans_us > window_us:
             raise UsageError(
@@ -120,7 +133,32 @@ class BuildConfig:
     @property
     def dvs(self) -> DvsConfig:
         """The event camera's parameters."""
-        return DvsConfig(pos_thres=self.pos_thres, neg_thres=self.neg_thres, timing=self.timing)
+        given = {"pos_thres": self.pos_thres, "neg_thres": self.neg_thres}
+        changed = {name: value for name, value in given.items() if value is not None}
+        return DvsConfig.preset(self.preset, timing=self.timing, **changed)
+
+    @property
+    def upsampling(self) -> UpsampleConfig:
+        """How frames are put between frames."""
+        method = self.upsample
+        if method == "auto":
+            method = "none" if self.span_policy.duration_us is None else "flow"
+        return UpsampleConfig(method=method, checkpoint=self.slomo_checkpoint)
+
+    @property
+    def event_source(self) -> dict[str, Any]:
+        """Everything that decides the events of a video, fit for JSON."""
+        return {
+            "simulator": "dvs",
+            "parameters": asdict(self.dvs),
+            "seed": self.event_seed,
+            "upsampling": self.upsampling.identity(),
+        }
+
+    @property
+    def sim_id(self) -> str:
+        """16 hex digits naming `event_source`."""
+        return short_hash(self.event_source)
 
     @property
     def sensor_wh(self) -> tuple[int, int] | None:
@@ -138,7 +176,8 @@ class BuildConfig:
     @property
     def hash(self) -> str:
         """16 hex digits naming this configuration (and the schema it writes)."""
-        return short_hash({"config": asdict(self), "schema": SCHEMA_VERSION})
+        values = asdict(self) | {"slomo_checkpoint": None, "event_source": self.event_source}
+        return short_hash({"config": values, "schema": SCHEMA_VERSION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -63,4 +63,8 @@ def options_record(options: Any) -> dict[str, Any]:
 
 def config_record(config: Any) -> dict[str, Any]:
     """A configuration dataclass as JSON values, with its hash and the schema version."""
-    return {"values": asdict(config), "hash": config.hash, "schema_version": SCHEMA_VERSION}
+    return {
+        "values": options_record(config),
+        "hash": config.hash,
+        "schema_version": SCHEMA_VERSION,
+    }
