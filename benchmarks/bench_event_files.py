@@ -10,6 +10,7 @@ import argparse
 import importlib
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def readers(name: str, path: Path, events: Events) -> dict[str, Callable[[], obj
             print(f"  {peer} cannot read {name}: {' '.join(str(exc).split())[:100]}")
             continue
         if np.array_equal(np.sort(times), events.t_us):
-            arms[peer] = lambda read=read: read(path)
+            arms[peer] = partial(read, path)
         else:
             print(f"  {peer} reads other times from {name}")
     return arms

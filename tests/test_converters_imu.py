@@ -1,3 +1,4 @@
+import time
 import tracemalloc
 from collections.abc import Callable
 from typing import get_args
@@ -459,3 +460,15 @@ def test_whatever_the_stamps_are_there_is_a_window_or_a_usage_error(
     imu = resampler.window(0, 1_000_000)
     assert imu.data.shape == (6, round(rate_hz))
     assert np.isfinite(imu.data[:, imu.valid]).all()
+
+
+@pytest.mark.parametrize("steps_us", [(5000, -5000), (1, 50_000), (0, 0)])
+def test_the_worst_clocks_take_seconds_at_most(steps_us: tuple[int, int]):
+    t_us = np.cumsum(np.tile(np.array(steps_us, np.int64), 25_000))
+    values = np.random.default_rng(0).standard_normal((3, len(t_us)))
+    wild = ImuTrack(
+        accel=SensorStream(t_us, values), gyro=SensorStream(t_us, values), rate_hz=200.0, notes={}
+    )
+    start_s = time.process_time()
+    resample(wild, t_start_us=0, duration_us=60_000_000, rate_hz=200.0)
+    assert time.process_time() - start_s < 5

@@ -27,6 +27,7 @@ _LEAK_BITS = 12
 LEAK_FACTORS = 1 << _LEAK_BITS
 """Number of equally likely ratios of a leak to its mean."""
 
+_MOST_LEAK = np.float32(16)  # a line is the signal's when the leak is at most 1 / this of it
 _DEAD = np.float32(np.inf)  # difference of a pixel in its dead time: it never looks silent
 
 
@@ -219,10 +220,9 @@ def scan_walk(
             number = _find(part, space, interval)
             dead = np.float32(drive.refractory_us / interval.length_us)
             _fire(space, number, interval, dead)
-            room = _most_hits(part, space, number, interval, drive) + arrivals.pixel.size
-            if used + room > hits.events.size:
-                hits = more_hits(hits, used, room)
-            used = _settle(part, space, number, interval, dead, drive, arrivals, hits, used)
+            if used + number > hits.events.size:
+                hits = more_hits(hits, used, number)
+            hits, used = _settle(part, space, number, interval, dead, drive, arrivals, hits, used)
             part.difference[:] = space.after[: end - begin]
             ends[block, k] = used
     return hits, ends
@@ -327,19 +327,6 @@ def _fire(space: _Space, number: int, interval: _Interval, dead: float) -> None:
 
 
 @compiled
-def _most_hits(part: Walk, space: _Space, number: int, interval: _Interval, drive: Drive) -> int:
-    """No less than the hits that the loud pixels will have by signal and leak."""
-    most_leak_us = drive.leak_factors[0] * interval.length_us
-    room = number
-    for i in range(number):
-        pixel = space.pixel[i]
-        if space.head[pixel] >= 0:
-            move = abs(space.slope[i]) + part.mean_leak[pixel] * most_leak_us
-            room += 2 + np.int64(move / min(part.pos[pixel], part.neg[pixel]))
-    return room
-
-
-@compiled
 def _settle(
     part: Walk,
     space: _Space,
@@ -350,54 +337,63 @@ def _settle(
     arrivals: Arrivals,
     hits: Hits,
     used: int,
-) -> int:
-    """Records the events of the loud pixels and leaves them as they are after; the new `used`."""
+) -> tuple[Hits, int]:
+    """Records the events of the loud pixels and leaves them as they are after.
+
+    `hits` has room for one hit of each of them, or becomes larger; returns it and the new `used`.
+    """
     one, zero, length = np.float32(1), np.float32(0), np.float32(interval.length_us)
     for i in range(number):
         pixel = space.pixel[i]
-        now, events, first = space.start[i], space.events[i], space.first[i]
+        was_dead = part.difference[pixel] == _DEAD
+        now, events = space.start[i], space.events[i]
         change = space.slope[i] if space.on[i] else -space.slope[i]
         arrival = space.head[pixel]
-        if arrival < 0:
-            if events == 0 and part.difference[pixel] != _DEAD:
-                continue  # rounding made it loud
-            hits.address[used], hits.events[used] = space.address[i], events
-            hits.first[used], hits.step[used] = first, space.step[i]
-            used += events > 0
+        if arrival < 0 and events == 0 and not was_dead:
+            continue  # rounding made it loud
+        pos, neg = part.pos[pixel], part.neg[pixel]
+        difference = zero if was_dead else part.difference[pixel]
+        count = 0
+        # Several events on one line, unless it is steep by the leak, which each event renews.
+        one_line = events < 2 or part.leak[pixel] * length * _MOST_LEAK <= space.slope[i]
+        if arrival < 0 and one_line:
             if events > 0:
-                now = first + np.float32(events - 1) * space.step[i] + dead
-                change += _renewed(part, pixel, drive, interval, 0) * length
-            space.after[pixel] = change * (one - now)
-        else:
-            space.head[pixel] = -1
-            pos, neg = part.pos[pixel], part.neg[pixel]
-            difference = part.difference[pixel] if part.difference[pixel] != _DEAD else zero
-            count = 0
-            while now <= one:
-                # The next crossing: at once, or where the line meets a threshold.
-                on = change > 0 if -neg < difference < pos else difference > 0
-                left = (pos if on else neg) - (difference if on else -difference)
-                slope = change if on else -change
-                event = now + (left / slope if left > 0 else zero)
-                while arrival >= 0 and arrivals.fraction[arrival] < now:
-                    arrival = arrivals.follower[arrival]
-                if arrival >= 0 and not arrivals.fraction[arrival] >= event:
-                    event, on = arrivals.fraction[arrival], arrivals.on[arrival]
-                    arrival = arrivals.follower[arrival]
-                if not event <= one:
-                    break
-                hits.address[used], hits.events[used] = space.address[i] & -2 | np.int32(on), 1
-                hits.first[used], hits.step[used] = event, zero
+                hits.address[used], hits.events[used] = space.address[i], events
+                hits.first[used], hits.step[used] = space.first[i], space.step[i]
                 used += 1
-                change += _renewed(part, pixel, drive, interval, count) * length
-                count += 1
-                now, difference = event + dead, zero
-            space.after[pixel] = difference + change * (one - now)
+                now = space.first[i] + np.float32(events - 1) * space.step[i] + dead
+                change += _renewed(part, pixel, drive, interval, 0) * length
+                difference, count = zero, 1
+            walks = not -neg < change * (one - now) < pos
+        else:
+            walks = True
+        space.head[pixel] = -1
+        while walks and now <= one:
+            # The next crossing: at once, or where the line meets a threshold.
+            on = change > 0 if -neg < difference < pos else difference > 0
+            left = (pos if on else neg) - (difference if on else -difference)
+            event = now + (left / abs(change) if left > 0 else zero)
+            while arrival >= 0 and arrivals.fraction[arrival] < now:
+                arrival = arrivals.follower[arrival]
+            if arrival >= 0 and not arrivals.fraction[arrival] >= event:
+                event, on = arrivals.fraction[arrival], arrivals.on[arrival]
+                arrival = arrivals.follower[arrival]
+            if not event <= one:
+                break
+            if used + number - i > hits.events.size:
+                hits = more_hits(hits, used, number)
+            hits.address[used], hits.events[used] = space.address[i] & -2 | np.int32(on), 1
+            hits.first[used], hits.step[used] = event, zero
+            used += 1
+            change += _renewed(part, pixel, drive, interval, count) * length
+            count += 1
+            now, difference = event + dead, zero
+        space.after[pixel] = difference + change * (one - now)
         if now > one:
             space.after[pixel] = _DEAD
             if now > space.start[i]:
                 part.wake_us[pixel] = interval.begin_us + np.float64(now) * interval.length_us
-    return used
+    return hits, used
 
 
 @compiled

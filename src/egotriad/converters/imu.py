@@ -146,12 +146,14 @@ class Resampler:
         for k in np.flatnonzero(starts < stops):
             owner[starts[k] : stops[k]] = k
         for k in np.unique(owner[owner >= 0]):
-            own = owner == k
-            first = int(own.argmax())
-            points = slice(first, len(own) - int(own[::-1].argmax()))
+            own = np.flatnonzero(owner == k)
+            points = slice(int(own[0]), int(own[-1]) + 1)
             with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, so invalid
                 piece = self._piece(sensor, int(k), t_start_us, grid[points])
-                out[:, points][:, own[points]] = piece[:, own[points]]
+                if len(own) == piece.shape[1]:
+                    out[:, points] = piece
+                else:
+                    out[:, own] = piece[:, own - own[0]]
         start_us, stop_us = sensor.contested_us.T - t_start_us
         for j in np.flatnonzero((stop_us >= grid[0]) & (start_us <= grid[-1])):
             out[:, (grid >= start_us[j]) & (grid <= stop_us[j])] = np.nan
