@@ -84,11 +84,10 @@ def normal_quantiles() -> NDArray[np.float32]:
 def gamma_quantiles(spread: float, count: int = 4096) -> NDArray[np.float64]:
     """The gamma distribution of mean 1 and standard deviation `spread`, as equally likely values.
 
-    It is the waiting time for 1 / spread² arrivals of a Poisson process. A spread of zero gives
-    one value, 1.
+    It is the waiting time for 1 / spread² arrivals of a Poisson process.
     """
     if spread == 0:
-        return np.ones(1)
+        return np.ones(count)
     shape = spread**-2
     values = gammaincinv(shape, (np.arange(count) + 0.5) / count) / shape
     return np.asarray(values / values.mean())

@@ -65,10 +65,16 @@ def new_walk(config: DvsConfig, log: NDArray[np.float32], maps: Maps, key: np.ui
     """State that has memorised `log`, float32 (P,).
 
     With a leak, every pixel begins somewhere on its way to the next leak event, as if the
-    recording had gone on before.
+    recording had gone on before: at a random place in an interval that is the longer the likelier
+    to be met, whose lengths are then gamma distributed with a shape larger by one.
     """
     mean_leak = (config.leak_rate_hz * 1e-6 * maps.leak_rate * maps.pos).astype(np.float32)
-    phase = uniforms(key, log.size) if config.leak_rate_hz else np.zeros(log.size)
+    phase, leak = np.zeros(log.size), mean_leak.copy()
+    if config.leak_rate_hz:
+        phase, which = uniforms(key, 2 * log.size).reshape(2, -1)
+        variance = config.leak_jitter_fraction**2
+        met = gamma_quantiles(np.sqrt(variance / (1 + variance)), LEAK_FACTORS) * (1 + variance)
+        leak = (mean_leak / met[(which * met.size).astype(int)]).astype(np.float32)
     return Walk(
         log=log.copy(),
         lag=np.zeros_like(log),
@@ -76,7 +82,7 @@ def new_walk(config: DvsConfig, log: NDArray[np.float32], maps: Maps, key: np.ui
         wake_us=np.zeros(log.size),
         pos=maps.pos,
         neg=maps.neg,
-        leak=mean_leak.copy(),
+        leak=leak,
         mean_leak=mean_leak,
     )
 

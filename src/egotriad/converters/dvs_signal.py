@@ -164,7 +164,9 @@ class Signal:
     def _normals(self, number: int) -> NDArray[np.float32]:
         out = np.zeros(self._log.size, np.float32)
         if self._rms:
-            fill_normals(mix(self._noise_key, number), normal_quantiles(), out)
+            # Compiled code returns a Python integer, and takes none of 64 bits after a smaller one.
+            key = np.uint64(mix(self._noise_key, number))
+            fill_normals(key, normal_quantiles(), out)
         return out.reshape(self._log.shape)
 
     def _spread(self, filtered: NDArray[np.float32], interval_us: float) -> None:

@@ -106,10 +106,12 @@ class V2e:
 
     def _normals(self, purpose: str, shape: tuple[int, ...]) -> Float:
         out = np.empty(int(np.prod(shape)), np.float32)
-        fill_normals(
-            mix(key_of(self.seed, self.recording, purpose), self.number), normal_quantiles(), out
-        )
+        fill_normals(self._key(purpose), normal_quantiles(), out)
         return out.reshape(shape)
+
+    def _key(self, purpose: str) -> np.uint64:
+        # Compiled code returns a Python integer, and takes none of 64 bits after a smaller one.
+        return np.uint64(mix(key_of(self.seed, self.recording, purpose), self.number))
 
     def _low_pass(self, log: Float, bright: Float, step_s: float) -> None:
         if self.base is None:
@@ -238,8 +240,7 @@ class V2e:
         assert self.base is not None
         config = self.config
         chance = config.shot_noise_rate_hz / 2 * step_s * (1 - SHOT_NOISE_DARKNESS * bright)
-        key = mix(key_of(self.seed, self.recording, "shot noise"), self.number)
-        draw = uniforms(key, bright.size).reshape(bright.shape)
+        draw = uniforms(self._key("shot noise"), bright.size).reshape(bright.shape)
         on = draw > 1 - chance * (config.pos_thres / self.pos)
         off = draw < chance * (config.neg_thres / self.neg)
         noisy = np.concatenate([_addresses(on, 1), _addresses(off, 0)])

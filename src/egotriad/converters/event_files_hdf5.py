@@ -62,10 +62,11 @@ def open_dsec(path: Path, size_wh: Size | None) -> EventReader:
         events = file.get("events")
         columns = {name: events.get(name) for name in "txyp"} if hasattr(events, "get") else {}
         shapes = {getattr(column, "shape", ()) for column in columns.values()}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 1 or columns["t"].dtype.kind not in "iu":
+        one_length = len(shapes) == 1 and len(next(iter(shapes))) == 1
+        if not one_length or any(column.dtype.kind not in "iub" for column in columns.values()):
             raise RecordingError(
-                f"{path.name}: need the datasets events/t (whole microseconds), events/x, events/y "
-                f"and events/p of one length, got {sorted(file)}"
+                f"{path.name}: need datasets of whole numbers and one length, events/t "
+                f"(microseconds), events/x, events/y and events/p, got {sorted(file)}"
             )
         total = len(columns["t"])
         t_offset_us = int(file["t_offset"][()]) if "t_offset" in file else 0
