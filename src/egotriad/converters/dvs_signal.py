@@ -2,7 +2,7 @@
 
 The lin-log curve, the low pass, and the three stages that are seldom used: noise on the
 photoreceptor, the centre-surround pixel, the high-pass pixel. Between two frames log intensity is a
-straight line; every linear stage is integrated exactly over it, whatever the frame rate.
+straight line; every stage is integrated exactly over it, whatever the frame rate.
 """
 
 from functools import cache
@@ -148,8 +148,8 @@ class Signal:
         if self._config.cs_lambda_pixels is not None:
             self._spread(filtered, interval_us)
         if self._config.scidvs:
-            changed = self._high_pass + (filtered - filtered_before)
-            self._high_pass = _sinh_decay(changed, interval_us / self._tau_us)
+            rise, times = filtered - filtered_before, interval_us / self._tau_us
+            self._high_pass = _sinh_high_pass(self._high_pass, rise, times)
         self.value = self._detected(filtered)
         return self.value
 
@@ -186,8 +186,18 @@ def _laplacian(shape: tuple[int, ...]) -> NDArray[np.float64]:
     return y[:, None] + x[None, :]
 
 
-def _sinh_decay(value: NDArray[np.float32], times: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Solution of dv/dt = -sinh(0.7 v) after `times`, in closed form."""
+def _sinh_high_pass(
+    value: NDArray[np.float32], rise: NDArray[np.float32], times: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Solution of dv/dt = rise / times - sinh(0.7 v) at `times`, the interval in time constants.
+
+    In closed form: with the steady state s = asinh(rise / times), y = 0.7 v and
+    q = sinh((y - s) / 2) / cosh((y + s) / 2), q decays exponentially at the rate 0.7 cosh(s).
+    """
+    slope = rise.astype(np.float64) / times
+    steady = np.tanh(np.arcsinh(slope) / 2)
     half = np.tanh(SCIDVS_STEEPNESS / 2 * value.astype(np.float64))
-    decayed = np.arctanh(half * np.exp(-SCIDVS_STEEPNESS * times))
-    return (2 / SCIDVS_STEEPNESS * decayed).astype(np.float32)
+    decay = np.exp(-SCIDVS_STEEPNESS * np.sqrt(1 + slope**2) * times)
+    rest = (half - steady) / (1 + half * steady) * decay
+    half = (rest + steady) / (1 - rest * steady)
+    return (2 / SCIDVS_STEEPNESS * np.arctanh(half)).astype(np.float32)

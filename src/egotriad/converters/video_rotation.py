@@ -25,12 +25,12 @@ __all__ = ["SMALL_WIDTH", "CameraRotation", "camera_rotation"]
 
 SMALL_WIDTH = 160
 """Pixels a row that wider pictures are reduced to."""
-CELL = 12
+CELLS_PER_ROW, SMALLEST_CELL = 10, 8
 CORNER_MIN = 1e-4
 """Least eigenvalue of the structure tensor as OpenCV scales it (levels in [0, 1], block of 5):
 a smooth edge of 8 grey levels; a picture's noise of 2 levels stays below."""
 BLOCK = 5
-SEARCH_PX, PYRAMID_LEVELS = 11, 2
+SEARCH_PX, PYRAMID_LEVELS = 9, 2
 STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03)
 AGREE_PX = 0.7
 NOISE_PX = 0.02
@@ -203,13 +203,14 @@ class _Tracker:
 
 def _corners(luma: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The best corner of every cell that has one, (n, 2) as x, y."""
-    rows, columns = luma.shape[0] // CELL, luma.shape[1] // CELL
+    cell = max(SMALLEST_CELL, luma.shape[1] // CELLS_PER_ROW)
+    rows, columns = luma.shape[0] // cell, luma.shape[1] // cell
     if not rows or not columns:
         return np.empty((0, 2), np.float32)
-    strength = cv2.cornerMinEigenVal(luma, BLOCK)[: rows * CELL, : columns * CELL]
-    cells = strength.reshape(rows, CELL, columns, CELL).swapaxes(1, 2).reshape(rows, columns, -1)
+    strength = cv2.cornerMinEigenVal(luma, BLOCK)[: rows * cell, : columns * cell]
+    cells = strength.reshape(rows, cell, columns, cell).swapaxes(1, 2).reshape(rows, columns, -1)
     place = cells.argmax(axis=2)
-    y, x = np.divmod(place, CELL)
-    x, y = x + CELL * np.arange(columns), y + CELL * np.arange(rows)[:, None]
+    y, x = np.divmod(place, cell)
+    x, y = x + cell * np.arange(columns), y + cell * np.arange(rows)[:, None]
     strong = np.take_along_axis(cells, place[..., None], axis=2)[..., 0] > CORNER_MIN
     return np.stack([x[strong], y[strong]], axis=1).astype(np.float32)

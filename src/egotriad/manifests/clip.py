@@ -99,10 +99,18 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """What is known about the trustworthiness of a clip's IMU; None where nothing was measured."""
+    """What is known about the trustworthiness of a clip's IMU; None where nothing was measured.
+
+    Attributes:
+        imu_gap_fraction: share of the window without samples.
+        imu_clip_fraction: share of the samples at the end of a sensor's range.
+        imu_score: 1 nothing wrong, 0 useless (`converters.imu_quality`).
+        flags: what was found, as short strings that do not change (`imu_quality.FLAGS`).
+    """
 
     imu_gap_fraction: float | None = None
     imu_clip_fraction: float | None = None
+    imu_score: float | None = None
     flags: tuple[str, ...] = ()
 
 

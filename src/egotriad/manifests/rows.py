@@ -78,6 +78,7 @@ def _window_row(clip: Clip, preview: bytes | None, event_row: int | None) -> dic
         "qc": {
             "imu_gap_fraction": clip.qc.imu_gap_fraction,
             "imu_clip_fraction": clip.qc.imu_clip_fraction,
+            "imu_score": clip.qc.imu_score,
             "flags": list(clip.qc.flags),
         },
     }
@@ -249,6 +250,7 @@ def _clip(row: dict[str, Any], data: NDArray[np.float32] | None, split: str) -> 
         qc=Quality(
             imu_gap_fraction=row["qc"]["imu_gap_fraction"],
             imu_clip_fraction=row["qc"]["imu_clip_fraction"],
+            imu_score=row["qc"]["imu_score"],
             flags=tuple(row["qc"]["flags"]),
         ),
         origin=Origin(

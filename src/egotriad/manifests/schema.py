@@ -61,6 +61,7 @@ _QC = pa.struct(
     [
         pa.field("imu_gap_fraction", pa.float32()),
         pa.field("imu_clip_fraction", pa.float32()),
+        pa.field("imu_score", pa.float32()),
         pa.field("flags", _list(pa.string()), nullable=False),
     ]
 )

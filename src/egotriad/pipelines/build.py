@@ -3,7 +3,7 @@
 import errno
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -200,7 +200,12 @@ def _provenance(
             "quarantined": report.failed,
         },
         "recordings": [
-            {"recording": part.recording, "sources": part.sources, "notes": part.notes}
+            {
+                "recording": part.recording,
+                "sources": part.sources,
+                "notes": part.notes,
+                "imu": part.imu,
+            }
             for part in sorted(parts, key=lambda part: part.recording)
         ],
     }

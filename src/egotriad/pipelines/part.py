@@ -12,35 +12,26 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from egotriad.converters.dvs import DvsEmulator
 from egotriad.converters.event_frames import event_image
 from egotriad.converters.figures import png_bytes
-from egotriad.converters.imu import resample
-from egotriad.converters.interpolate import Upsampler
-from egotriad.converters.spans import SpanPolicy, choose_spans
-from egotriad.converters.video import read_frames
 from egotriad.converters.windows import Window
-from egotriad.manifests import Clip, Events, Imu, ImuTrack, Origin, Quality, Span
+from egotriad.manifests import Clip, Imu, Origin, Quality
 from egotriad.manifests.clip import window_id
-from egotriad.manifests.errors import ClipRejected, RecordingError, located
-from egotriad.manifests.events import concatenate
+from egotriad.manifests.errors import ClipRejected, located
 from egotriad.manifests.files import atomic, canonical_json, sha256_file, write_text
 from egotriad.manifests.rows import window_table
 from egotriad.manifests.shards import TableWriter
+from egotriad.pipelines.part_events import CutEvents, cut_events
+from egotriad.pipelines.part_imu import PartImu
 from egotriad.pipelines.plan import BuildConfig, RecordingPlan
 from egotriad.pipelines.provenance import BUILDER
 
 __all__ = ["Part", "PartJob", "Rejection", "build_part", "find_part"]
-
-UPSAMPLED_BEFORE_US = 100_000
-"""Upsampling begins this long before the first events that are kept."""
 
 PREVIEW_US = 50_000
 PREVIEW_EVENTS = 20_000
@@ -71,6 +62,7 @@ class Part:
     sources: list[dict[str, Any]]
     rejected: list[dict[str, str]]
     notes: dict[str, str] = field(default_factory=dict)
+    imu: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +101,7 @@ def build_part(job: PartJob) -> Part:
     with located(f"{recording.source}/{recording.recording_id}"):
         rejected: list[Rejection] = []
         notes = dict(job.plan.notes)
+        source = PartImu(recording, job.config, notes) if job.config.imu else None
         paths = {"windows": job.path("windows.parquet")}
         if job.config.events:
             paths["events"] = job.path("events.parquet")
@@ -124,7 +117,7 @@ def build_part(job: PartJob) -> Part:
                 )
                 for table, path in paths.items()
             }
-            rows, count, duration = _write(job, writers, rejected, notes)
+            rows, count, duration = _write(job, writers, source, rejected, notes)
         part = Part(
             recording=recording.recording_id,
             wearer=recording.wearer,
@@ -144,6 +137,7 @@ def build_part(job: PartJob) -> Part:
             ],
             rejected=[asdict(rejection) for rejection in rejected],
             notes=notes,
+            imu=None if source is None else source.report,
         )
         write_text(job.path("done.json"), canonical_json(asdict(part)) + "\n")
     return part
@@ -152,13 +146,14 @@ def build_part(job: PartJob) -> Part:
 def _write(
     job: PartJob,
     writers: dict[str, TableWriter],
+    source: PartImu | None,
     rejected: list[Rejection],
     notes: dict[str, str],
 ) -> tuple[int, int, int]:
     """Writes every clip as it is finished; returns rows, events and microseconds written."""
     light: list[pa.Table] = []
     count = duration = 0
-    for clip in _clips(job, rejected, notes):
+    for clip in _clips(job, source, rejected, notes):
         row = None
         if clip.events is not None:
             row = writers["events"].rows
@@ -179,7 +174,9 @@ def _preview(clip: Clip, config: BuildConfig) -> bytes | None:
     return png_bytes(event_image(first.take(slice(0, PREVIEW_EVENTS))))
 
 
-def _clips(job: PartJob, rejected: list[Rejection], notes: dict[str, str]) -> Iterator[Clip]:
+def _clips(
+    job: PartJob, source: PartImu | None, rejected: list[Rejection], notes: dict[str, str]
+) -> Iterator[Clip]:
     plan, config, recording = job.plan, job.config, job.plan.recording
 
     def identify(window: Window) -> str:
@@ -192,55 +189,26 @@ def _clips(job: PartJob, rejected: list[Rejection], notes: dict[str, str]) -> It
 
     for refused in plan.rejected:
         reject(refused.window, refused.reason, refused.message)
-    track = _read_imu(job, notes)
-    ready: list[tuple[Window, Imu | None]] = []
+    ready: list[tuple[Window, Imu | None, Quality]] = []
     for window in plan.windows:
         try:
-            ready.append((window, _window_imu(track, window, config)))
+            imu, quality = (None, Quality()) if source is None else source.window(window)
+            ready.append((window, imu, quality))
         except ClipRejected as exc:
             reject(window, exc.reason, str(exc))
-    imus = {window.t_start_us: imu for window, imu in ready}
-    windows = [window for window, _ in ready]
+    windows = [window for window, _, _ in ready]
     cut = (
-        _cut_events(job, windows, notes)
+        cut_events(recording, config, windows, notes)
         if config.events
         else ((window, None) for window in windows)
     )
-    for window, events in cut:
+    rate_hz = None if source is None else source.track.rate_hz
+    # Windows come back in the order they went in, and none is lost.
+    for (window, imu, quality), (_, events) in zip(ready, cut, strict=True):
         if isinstance(events, ClipRejected):
             reject(window, events.reason, str(events))
             continue
-        yield _clip(job, window, identify(window), imus[window.t_start_us], events, track)
-
-
-def _read_imu(job: PartJob, notes: dict[str, str]) -> ImuTrack | None:
-    if not job.config.imu:
-        return None
-    if job.plan.recording.read_imu is None:
-        raise RecordingError("has no IMU; pass --no-imu to build clips without one")
-    track = job.plan.recording.read_imu()
-    notes.update(track.notes)
-    return track
-
-
-def _window_imu(track: ImuTrack | None, window: Window, config: BuildConfig) -> Imu | None:
-    if track is None:
-        return None
-    imu = resample(
-        track,
-        t_start_us=window.t_start_us,
-        duration_us=window.duration_us,
-        rate_hz=config.imu_rate_hz,
-        longest_gap_us=round(config.longest_gap_s * 1e6),
-    )
-    missing = 1.0 - float(imu.valid.mean())
-    if missing > config.max_gap_fraction:
-        raise ClipRejected(
-            "imu-gap",
-            f"{missing:.1%} of the window has no IMU samples, need at most "
-            f"{config.max_gap_fraction:.1%}; raise --max-gap-fraction to keep it masked",
-        )
-    return imu
+        yield _clip(job, window, identify(window), imu, quality, events, rate_hz)
 
 
 def _clip(
@@ -248,8 +216,9 @@ def _clip(
     window: Window,
     name: str,
     imu: Imu | None,
-    chosen: tuple[Events, tuple[Span, ...]] | None,
-    track: ImuTrack | None,
+    quality: Quality,
+    chosen: CutEvents | None,
+    imu_rate_hz: float | None,
 ) -> Clip:
     plan, recording = job.plan, job.plan.recording
     events, spans = chosen if chosen is not None else (None, ())
@@ -270,9 +239,7 @@ def _clip(
         ),
         split=plan.split,
         align=recording.align,
-        qc=Quality(
-            imu_gap_fraction=None if imu is None else 1.0 - float(np.float32(imu.valid.mean()))
-        ),
+        qc=quality,
         origin=Origin(
             source_version=recording.source_version,
             license_id=recording.license_id,
@@ -280,100 +247,10 @@ def _clip(
             text_source=recording.text_source,
             split_group=plan.split_group,
             split_origin=plan.split_origin,
-            imu_source_rate_hz=None if track is None else track.rate_hz,
+            imu_source_rate_hz=imu_rate_hz,
             sim_id=None if events is None else job.config.sim_id,
         ),
         window_policy=plan.window_policy,
         anchor=window.anchor_index,
         other_actions=window.other_actions,
     )
-
-
-def _cut_events(
-    job: PartJob, windows: list[Window], notes: dict[str, str]
-) -> Iterator[tuple[Window, tuple[Events, tuple[Span, ...]] | ClipRejected]]:
-    """Emulates the recording once, in one pass, and yields each window as soon as it is over.
-
-    The pass ends with the last window; what no window needs is forgotten at once.
-    """
-    recording, policy = job.plan.recording, job.config.span_policy
-    if recording.video_path is None:
-        raise RecordingError("has no video; pass --no-events to build clips without events")
-    pending = [_Pending(window, policy) for window in windows]
-    emulator: DvsEmulator | None = None
-    upsampler: Upsampler | None = None
-    until_us = step_us = 0
-    if not pending:
-        return
-
-    def near(start_us: int, end_us: int) -> Iterator[_Pending]:
-        """Windows that want events of a stretch of time; they wait in time order."""
-        for waiting in pending:
-            if waiting.window.t_start_us - UPSAMPLED_BEFORE_US >= end_us:
-                return
-            if waiting.start_us - UPSAMPLED_BEFORE_US < end_us and start_us < waiting.end_us:
-                yield waiting
-
-    read_video = recording.read_video or partial(read_frames, recording.video_path)
-    for chunk in read_video(size_wh=job.config.sensor_wh, fit=job.config.fit):
-        height, width = chunk.luma.shape[1:]
-        if emulator is None or upsampler is None:
-            upsampler = Upsampler(job.config.upsampling, (width, height))
-            emulator = DvsEmulator(
-                job.config.dvs,
-                (width, height),
-                seed=job.config.event_seed,
-                recording=recording.recording_id,
-            )
-        for piece in upsampler.feed(chunk.luma, chunk.t_us, lambda *stretch: any(near(*stretch))):
-            events = emulator.feed(piece.luma, piece.t_us)
-            for waiting in near(until_us, int(piece.t_us[-1]) + 1):
-                waiting.add(events)
-        notes["upsampling"] = str(upsampler.tally)
-        if len(chunk.t_us) > 1:
-            step_us = int(chunk.t_us[-1] - chunk.t_us[-2])
-        until_us = int(chunk.t_us[-1])
-        while pending and pending[0].end_us <= until_us:
-            yield pending.pop(0).finish(job.config.max_events)
-        if not pending:
-            return
-    for waiting in pending:
-        # The last frame is shown for one more frame interval.
-        if waiting.end_us <= until_us + step_us:
-            yield waiting.finish(job.config.max_events)
-        else:
-            message = f"the video ends at {(until_us + step_us) / 1e6:.3f} s, inside the window"
-            yield waiting.window, ClipRejected("video-ends", message)
-
-
-class _Pending:
-    """A window whose events are still coming."""
-
-    def __init__(self, window: Window, policy: SpanPolicy) -> None:
-        search = policy.search(window)
-        self.window = window
-        self.start_us = window.t_start_us + search.start_us
-        self.end_us = window.t_start_us + search.end_us
-        self._policy = policy
-        self._parts: list[Events] = []
-        self._size_wh = (0, 0)
-
-    def add(self, events: Events) -> None:
-        self._size_wh = events.size_wh
-        if len(events) and events.t_us[0] < self.end_us and events.t_us[-1] >= self.start_us:
-            self._parts.append(events.between(self.start_us, self.end_us))
-
-    def finish(
-        self, max_events: int
-    ) -> tuple[Window, tuple[Events, tuple[Span, ...]] | ClipRejected]:
-        events = concatenate(self._parts, self._size_wh)
-        events = events.shifted(-self.window.t_start_us).canonical()
-        spans = choose_spans(self._policy, self.window, events)
-        keep = np.zeros(len(events), bool)
-        for span in spans:
-            lo, hi = np.searchsorted(events.t_us, [span.start_us, span.end_us])
-            keep[lo:hi] = True
-        if keep.sum() > max_events:
-            message = f"{keep.sum()} events, need at most {max_events} (--max-events)"
-            return self.window, ClipRejected("too-many-events", message)
-        return self.window, (events.take(keep), spans)

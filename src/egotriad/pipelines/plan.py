@@ -46,6 +46,7 @@ class BuildConfig:
         imu_rate_hz: rate of the IMU grid in shards.
         longest_gap_s: gaps in the IMU up to this length are interpolated over, longer ones masked.
         max_gap_fraction: a window with a larger share of masked IMU samples is rejected.
+        min_imu_score: a window whose IMU scores less is rejected (1 nothing wrong, 0 useless).
         events: whether clips need events; --no-events builds clips without.
         sensor: event sensor size, `346x260` (DAVIS346), ... or `native` (the video's own).
         fit: `crop` cuts the video to the sensor's aspect, `stretch` distorts it (as v2e does).
@@ -76,6 +77,7 @@ class BuildConfig:
     imu_rate_hz: float = 200.0
     longest_gap_s: float = 0.05
     max_gap_fraction: float = 0.0
+    min_imu_score: float = 0.0
     events: bool = True
     sensor: str = "346x260"
     fit: Literal["crop", "stretch"] = "crop"
@@ -101,6 +103,8 @@ class BuildConfig:
             raise UsageError("--shard-mib and --max-events must be at least 1")
         if not 0 <= self.max_gap_fraction <= 1 or self.longest_gap_s <= 0:
             raise UsageError("--max-gap-fraction must lie in [0, 1], --longest-gap-seconds above 0")
+        if not 0 <= self.min_imu_score <= 1:
+            raise UsageError(f"--min-imu-score: got {self.min_imu_score}, need 0 to 1")
         # Parsing here makes a bad value a usage error before any work is done.
         self.dvs, self.upsampling, self.sensor_wh  # noqa: B018
         spans_us, window_us = self.span_policy.reach_us, self.window_policy.length_us

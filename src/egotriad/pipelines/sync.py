@@ -1,6 +1,6 @@
 """Synchronisation of recordings: which frames and which IMU are compared, and what follows.
 
-Of a video longer than two minutes three tenths are read, in blocks spread over it: with one clock
+Of a long video a quarter is read (two minutes at least), in blocks spread over it: with one clock
 segment that is all an offset and a drift need. Where the IMU's clock steps back, everything is read,
 so that each segment is seen.
 """
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 BLOCK_US = 20_000_000
-VIDEO_SHARE = 0.3
+VIDEO_SHARE = 0.25
 LEAST_VIDEO_US = 120_000_000
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".vrs")
 IMU_SUFFIXES = (".parquet", ".csv")
