@@ -163,6 +163,28 @@ def test_narration_windows_that_stick_out_are_reported(
     assert json.loads(line)["reason"] == "outside-recording"
 
 
+def test_what_is_wrong_with_the_imu_is_in_the_shard_and_can_reject(
+    recording: Recording, tmp_path: Path
+) -> None:
+    def without_gravity() -> ImuTrack:
+        track = still_imu(4.0)
+        noise = np.random.default_rng(0).normal(0, 0.02, (3, len(track.accel)))
+        accel = SensorStream(track.accel.t_us, noise)
+        gyro = SensorStream(track.gyro.t_us, noise[::-1] * 0.1)
+        return dataclasses.replace(track, accel=accel, gyro=gyro)
+
+    odd = dataclasses.replace(recording, read_imu=without_gravity)
+    make([odd], tmp_path)
+    clips = list(read_shards(tmp_path / "out"))
+    assert {clip.qc.imu_score for clip in clips} == {0.0}
+    assert all("gravity-missing" in clip.qc.flags for clip in clips)
+    record = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert "gravity-missing" in record["recordings"][0]["imu"]["flags"]
+    strict = dataclasses.replace(CONFIG, min_imu_score=0.5)
+    with pytest.raises(RecordingError, match="4 x imu-quality"):
+        build(Made([odd]), {}, strict, raw=tmp_path, out=tmp_path / "strict", workers=1)
+
+
 def test_a_gap_in_the_imu_rejects_its_window_only(recording: Recording, tmp_path: Path) -> None:
     gappy = dataclasses.replace(recording, read_imu=functools.partial(still_imu, 4.0, (1.2, 1.7)))
     report = make([gappy], tmp_path)

@@ -21,9 +21,10 @@ __all__ = [
     "why_no_peak",
 ]
 
-LEAST_CORRELATION = 0.8
 LEAST_CONTRAST = 2.0
-"""Any other offset must leave twice the variance unexplained."""
+"""Any other offset must leave twice the variance unexplained; the correlation is then 0.71 or more,
+which a part of the recording with another offset still allows (`sync_stretches` finds it)."""
+LEAST_CORRELATION = 0.8
 LEAST_INFORMED = 3.0
 """Stretches of 2 s with motion: a single turn leaves offset, drift of the bias and distortion of
 the lens open."""
@@ -60,12 +61,7 @@ class Findings:
 
 def believable(peak: Peak | None) -> bool:
     """Whether a coarse peak stands out enough to be refined."""
-    return (
-        peak is not None
-        and not peak.at_edge
-        and peak.correlation >= LEAST_CORRELATION
-        and peak.contrast >= LEAST_CONTRAST
-    )
+    return peak is not None and not peak.at_edge and peak.contrast >= LEAST_CONTRAST
 
 
 def certain(fit: Fit, segment: int, tolerance_us: float) -> bool:
