@@ -111,7 +111,7 @@ def measure(job: Job) -> Result:
 
 def errors(made: Made, report: SyncReport) -> np.ndarray:
     """Corrected stamp less true time of every sample that is left, s."""
-    runs = cut(made.track.gyro)
+    runs = cut(made.track.gyro, at_gaps=report.cut_at_gaps)
     numbers = [segment.number for segment in report.segments]
     kept = runs if report.verdict == "ok" else [runs[number] for number in numbers]
     true_s = np.concatenate([made.true_s[run] for run in kept])
@@ -120,7 +120,7 @@ def errors(made: Made, report: SyncReport) -> np.ndarray:
 
 def inside(made: Made, report: SyncReport) -> bool:
     """Whether the interval of every segment's offset holds the truth."""
-    runs = cut(made.track.gyro)
+    runs = cut(made.track.gyro, at_gaps=report.cut_at_gaps)
     misses = []
     for segment in report.segments:
         stamp_us = made.track.gyro.t_us[runs[segment.number]]

@@ -242,7 +242,7 @@ def test_clips_without_imu_or_without_events(recording: Recording, tmp_path: Pat
     make([blind], tmp_path, dataclasses.replace(CONFIG, events=False))
     assert all(clip.events is None for clip in read_shards(tmp_path / "out"))
     assert not list((tmp_path / "out" / "events").glob("*.parquet"))
-    assert "synthetic" not in (tmp_path / "out" / "README.md").read_text()
+    assert "Events are synthetic" not in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_shards_close_after_their_size_and_keep_the_rows_aligned(

@@ -4,7 +4,7 @@
 `V2eEngine` for the whole model as v2e computes it.
 """
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +12,13 @@ from numpy.typing import NDArray
 from egotriad.converters.counter_rng import gamma_quantiles, key_of, uniforms
 from egotriad.converters.dvs_config import DvsConfig
 from egotriad.converters.dvs_levels import new_levels, scan_levels
-from egotriad.converters.dvs_noise import (
-    Maps,
-    no_shot_noise,
-    shot_noise,
-)
+from egotriad.converters.dvs_noise import Maps, ShotNoise, no_shot_noise, shot_noise
 from egotriad.converters.dvs_place import Columns, no_hits, place
 from egotriad.converters.dvs_signal import Signal, low_pass_tables, tables
 from egotriad.converters.dvs_v2e import V2e
 from egotriad.converters.dvs_walk import LEAK_FACTORS, Drive, Walk, WalkFrames, scan_walk
 
-__all__ = ["Engine", "LevelsEngine", "V2eEngine", "WalkEngine", "new_drive", "new_walk", "shaped"]
+__all__ = ["Engine", "LevelsEngine", "Start", "V2eEngine", "WalkEngine", "shaped", "start_walk"]
 
 _NO_LOGS = np.empty((0, 0), np.float32)
 _NO_TABLES = np.empty((0, 256), np.float32)
@@ -61,41 +57,92 @@ class LevelsEngine:
         return Columns(*place(self._hits, ends, times_us, self._slots, True))
 
 
-def new_walk(config: DvsConfig, log: NDArray[np.float32], maps: Maps, key: np.uint64) -> Walk:
-    """State that has memorised `log`, float32 (P,).
+class Start(NamedTuple):
+    """What a walk begins with.
 
-    With a leak, every pixel begins somewhere on its way to the next leak event, as if the
-    recording had gone on before: at a random place in an interval that is the longer the likelier
-    to be met, whose lengths are then gamma distributed with a shape larger by one.
+    Attributes:
+        signal: the seldom used stages of the pixel; None without them.
+        state: of the pixels.
+        drive: constants.
+        noise: shot noise.
     """
+
+    signal: Signal | None
+    state: Walk
+    drive: Drive
+    noise: ShotNoise
+
+
+def start_walk(
+    config: DvsConfig, frame: NDArray[Any], maps: Maps, *, seed: int, recording: str
+) -> Start:
+    """A walk that has memorised `frame`, (H, W).
+
+    Noise and leak are as if the recording had gone on before: see `_noisy_start`, `_leaky_start`.
+    """
+    log, signal = frame if config.hdr else tables().log_of_level[frame], None
     mean_leak = (config.leak_rate_hz * 1e-6 * maps.leak_rate * maps.pos).astype(np.float32)
-    phase, leak = np.zeros(log.size), mean_leak.copy()
+    difference, leak = np.zeros(frame.size, np.float32), mean_leak.copy()
+    shot = no_shot_noise(frame.size)
+    if config.shapes_signal:
+        some = np.quantile((maps.pos + maps.neg) / 2, (np.arange(32) + 0.5) / 32)
+        signal = Signal(config, log, some, seed=seed, recording=recording)
+        log = signal.value
     if config.leak_rate_hz:
-        phase, which = uniforms(key, 2 * log.size).reshape(2, -1)
-        variance = config.leak_jitter_fraction**2
-        met = gamma_quantiles(np.sqrt(variance / (1 + variance)), LEAK_FACTORS) * (1 + variance)
-        leak = (mean_leak / met[(which * met.size).astype(int)]).astype(np.float32)
-    return Walk(
-        log=log.copy(),
-        lag=np.zeros_like(log),
-        difference=(phase * maps.pos).astype(np.float32),
-        wake_us=np.zeros(log.size),
+        key = key_of(seed, recording, "leak phase")
+        difference, leak = _leaky_start(config.leak_jitter_fraction, mean_leak, maps.pos, key)
+    if signal is not None and signal.noise is not None:
+        key = key_of(seed, recording, "photoreceptor noise phase")
+        difference = _noisy_start(signal.noise.ravel(), maps, key)
+    elif config.shot_noise_rate_hz:
+        rate_hz = config.shot_noise_rate_hz
+        shot = shot_noise(rate_hz, maps.pos, maps.neg, seed=seed, recording=recording)
+    state = Walk(
+        log=log.ravel().copy(),
+        lag=np.zeros(frame.size, np.float32),
+        difference=difference,
+        wake_us=np.zeros(frame.size),
         pos=maps.pos,
         neg=maps.neg,
         leak=leak,
         mean_leak=mean_leak,
     )
-
-
-def new_drive(config: DvsConfig, *, seed: int, recording: str) -> Drive:
-    """Constants of the walk."""
     factors = 1 / gamma_quantiles(config.leak_jitter_fraction, LEAK_FACTORS)
-    return Drive(
+    drive = Drive(
         refractory_us=config.refractory_period_s * 1e6,
         leak_factors=factors.astype(np.float32),
         leak_key=key_of(seed, recording, "leak"),
         log_of_level=tables().log_of_level,
     )
+    return Start(signal, state, drive, shot)
+
+
+def _leaky_start(
+    jitter: float, mean_leak: NDArray[np.float32], pos: NDArray[np.float32], key: np.uint64
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Differences on their way to the next leak event, and the leaks that take them there.
+
+    Every pixel is at a random place in an interval. The longer an interval the likelier it is to
+    be met: its length is gamma distributed with a shape larger by one than that of all intervals.
+    """
+    phase, which = uniforms(key, 2 * pos.size).reshape(2, -1)
+    variance = jitter**2
+    met = gamma_quantiles(np.sqrt(variance / (1 + variance)), LEAK_FACTORS) * (1 + variance)
+    leak = mean_leak / met[(which * met.size).astype(int)]
+    return (phase * pos).astype(np.float32), leak.astype(np.float32)
+
+
+def _noisy_start(noise: NDArray[np.float32], maps: Maps, key: np.uint64) -> NDArray[np.float32]:
+    """Differences when references are anywhere between half a threshold down and half one up.
+
+    With references at the first frame's own noise, thresholds would be met less often than after
+    some motion, and in an unchanging scene for ever: events move a reference by whole thresholds.
+    """
+    reference = uniforms(key, noise.size) * ((maps.pos + maps.neg) / 2) - maps.neg / 2
+    difference = noise - reference
+    difference -= np.where(difference >= maps.pos, maps.pos, 0)
+    difference += np.where(-difference >= maps.neg, maps.neg, 0)
+    return difference.astype(np.float32)
 
 
 class WalkEngine:
@@ -105,25 +152,15 @@ class WalkEngine:
         self, config: DvsConfig, frame: NDArray[Any], maps: Maps, *, seed: int, recording: str
     ) -> None:
         self._config = config
-        log = frame if config.hdr else tables().log_of_level[frame]
-        self._signal = None
-        if config.shapes_signal:
-            self._signal = Signal(config, log, seed=seed, recording=recording)
-            log = self._signal.value
-        self._state = new_walk(config, log.ravel(), maps, key_of(seed, recording, "leak phase"))
-        self._drive = new_drive(config, seed=seed, recording=recording)
-        self._noise = no_shot_noise(frame.size)
-        if config.shot_noise_rate_hz and not config.photoreceptor_noise:
-            rate_hz = config.shot_noise_rate_hz
-            self._noise = shot_noise(rate_hz, maps.pos, maps.neg, seed=seed, recording=recording)
+        self._start = start_walk(config, frame, maps, seed=seed, recording=recording)
         self._hits = no_hits()
 
     def advance(self, frames: NDArray[Any], times_us: NDArray[np.float64], number: int) -> Columns:
         """See `Engine`."""
-        walk_frames = shaped(self._config, self._signal, frames, times_us, number)
-        self._hits, ends = scan_walk(
-            walk_frames, frames.shape[2], self._state, self._drive, self._noise, self._hits
-        )
+        signal, state, drive, noise = self._start
+        walk_frames = shaped(self._config, signal, frames, times_us, number)
+        width = frames.shape[2]
+        self._hits, ends = scan_walk(walk_frames, width, state, drive, noise, self._hits)
         slots = self._config.timing == "slots"
         return Columns(*place(self._hits, ends, times_us, slots, False))
 

@@ -1,103 +1,54 @@
-"""The loops of the event emulator in torch, on any device: all pixels of all clips, frame by frame.
+"""The noise-free event emulator in torch: all pixels of all clips at once, frame by frame.
 
-The arithmetic is that of `dvs_levels` and `dvs_walk`, operation by operation, so the events are the
-same to the last bit. The kernels of `dvs_gpu_levels` and `dvs_gpu_walk` are faster; this is what
-runs where there is no Triton, and what they are easy to compare with.
+The arithmetic is that of `dvs_levels`, operation by operation, so the events are the same to the
+last bit. `dvs_gpu_levels` is faster; this and `dvs_gpu_torch_walk` run where there is no Triton.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from egotriad.converters.dvs_gpu_place import HitList
+from egotriad.converters.dvs_gpu_place import HitList, joined
+from egotriad.converters.dvs_gpu_state import LevelsState
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "ArrivalList",
-    "LevelsState",
-    "WalkDrive",
-    "WalkInput",
-    "WalkState",
-    "mix_tensor",
-    "scan_levels",
-    "scan_walk",
-]
-
-_DEAD = float("inf")
+__all__ = ["scan_levels"]
 
 
-class LevelsState(NamedTuple):
-    """State per pixel of all clips, each (C P,): log intensity of the last frame, memorised log
-    intensity, thresholds; float32."""
+def scan_levels(
+    levels: "Tensor", state: LevelsState, log_of_level: "Tensor", *, slots: bool
+) -> tuple[HitList, LevelsState]:
+    """Hits of the frames, uint8 (C, n, P), and the state after them.
 
-    log: "Tensor"
-    base: "Tensor"
-    pos: "Tensor"
-    neg: "Tensor"
-
-
-class WalkState(NamedTuple):
-    """State and constants per pixel of all clips, each (C P,): see `dvs_walk.Walk`."""
-
-    log: "Tensor"
-    lag: "Tensor"
-    difference: "Tensor"
-    wake_us: "Tensor"
-    leak: "Tensor"
-    pos: "Tensor"
-    neg: "Tensor"
-    mean_leak: "Tensor"
-
-
-class ArrivalList(NamedTuple):
-    """Shot noise of one call, by interval, then pixel, then time.
-
-    Attributes:
-        ends: int64 (n C groups,), where the arrivals of each group of successive pixels of a clip
-            end; the groups of a clip follow each other, then the clips, then the frames.
-        pixel: int32 (A,), within the clip.
-        clip: int32 (A,).
-        fraction: float32 (A,), where in the interval.
-        on: bool (A,).
+    With `slots`, `first` of a hit is zero: see `HitList`.
     """
+    import torch
 
-    ends: "Tensor"
-    pixel: "Tensor"
-    clip: "Tensor"
-    fraction: "Tensor"
-    on: "Tensor"
-
-
-class WalkInput(NamedTuple):
-    """Frames of one call.
-
-    Attributes:
-        levels: uint8 (C, n, P).
-        logs: float32 (C, n, P); None when they are those of `levels`.
-        decay: float32 (C, n, 256), see `dvs_walk.WalkFrames`; None without low pass.
-        follow: float32 (C, n, 256), likewise.
-        begin_us: float64 (C, n), start of each interval.
-        length_us: float64 (C, n).
-        dead: float32 (C, n), dead time as a fraction of the interval.
-        leak_key: int64 (C, n), the bits of the generator of leaks.
-        arrivals: shot noise; None without.
-    """
-
-    levels: "Tensor"
-    logs: "Tensor | None"
-    decay: "Tensor | None"
-    follow: "Tensor | None"
-    begin_us: "Tensor"
-    length_us: "Tensor"
-    dead: "Tensor"
-    leak_key: "Tensor"
-    arrivals: ArrivalList | None
-
-
-class WalkDrive(NamedTuple):
-    """What is the same for all pixels: float32 (256 or more,) and (LEAK_FACTORS or 1,)."""
-
-    log_of_level: "Tensor"
-    leak_factors: "Tensor"
+    n, pixels = levels.shape[1:]
+    level, base = state.level, state.base
+    hits = []
+    for k in range(n):
+        before, level = level, levels[:, k].reshape(-1)
+        log = log_of_level[level.int()]
+        difference = log - base
+        loud = ((difference >= state.pos) | (-difference >= state.neg)).nonzero().ravel()
+        risen, old = difference[loud], base[loud]
+        threshold = torch.where(risen > 0, state.pos[loud], -state.neg[loud])
+        # The quotient of two float32 is never rounded up to an integer in float64.
+        count = (risen.double() / threshold.double()).int()
+        log_before = log_of_level[before[loud].int()].double()
+        change = log[loud].double() - log_before
+        per_change = torch.where(change != 0, 1 / change, 0.0)
+        first = ((old.double() + threshold - log_before) * per_change).float()
+        clip = loud // pixels
+        hits.append(
+            HitList(
+                interval=clip * n + k,
+                address=(loud - clip * pixels) * 2 + (threshold > 0),
+                events=count.long(),
+                first=torch.zeros_like(first) if slots else first,
+                step=(threshold * per_change).float(),
+            )
+        )
+        base = base.index_copy(0, loud, old + count.float() * threshold)
+    return joined(hits), state._replace(level=level.clone(), base=base)

@@ -21,13 +21,14 @@ from egotriad.converters.dvs_noise import BLOCK, Arrivals, ShotNoise, arrive
 from egotriad.converters.dvs_place import Hits, more_hits
 from egotriad.converters.simd import LANES, outside, trailing_zeros
 
-__all__ = ["LEAK_FACTORS", "Drive", "Walk", "WalkFrames", "scan_walk"]
+__all__ = ["LEAK_FACTORS", "MOST_LEAK", "Drive", "Walk", "WalkFrames", "scan_walk"]
 
 _LEAK_BITS = 12
 LEAK_FACTORS = 1 << _LEAK_BITS
 """Number of equally likely ratios of a leak to its mean."""
 
-_MOST_LEAK = np.float32(16)  # a line is the signal's when the leak is at most 1 / this of it
+MOST_LEAK = np.float32(16)
+"""A line is the signal's when the leak is at most 1 / this of it."""
 _DEAD = np.float32(np.inf)  # difference of a pixel in its dead time: it never looks silent
 
 
@@ -355,7 +356,7 @@ def _settle(
         difference = zero if was_dead else part.difference[pixel]
         count = 0
         # Several events on one line, unless it is steep by the leak, which each event renews.
-        one_line = events < 2 or part.leak[pixel] * length * _MOST_LEAK <= space.slope[i]
+        one_line = events < 2 or part.leak[pixel] * length * MOST_LEAK <= space.slope[i]
         if arrival < 0 and one_line:
             if events > 0:
                 hits.address[used], hits.events[used] = space.address[i], events

@@ -14,7 +14,7 @@ be 5 to 20 ms apart, and the tolerance leaves them alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,13 @@ from egotriad.converters.sync_fit import Fit, fit_offsets
 from egotriad.converters.sync_gyro import GyroSegment, clock_segments, cut
 from egotriad.converters.sync_mount import find_mount
 from egotriad.converters.sync_report import SegmentOffset, SyncReport
-from egotriad.converters.sync_scan import Bins, Peak, bins_of, find_peak, scan
+from egotriad.converters.sync_scan import Peak, bins_of, find_peak, scan
+from egotriad.converters.sync_stabilised import fast_gain, fast_motion
 from egotriad.converters.sync_stretches import stretches_of
 from egotriad.converters.sync_verdict import (
     Findings,
     believable,
     certain,
-    fast_part,
-    high_frequency_gain,
     judge_fit,
     why_no_motion,
     why_no_peak,
@@ -47,6 +46,8 @@ Array = NDArray[np.float64]
 SEARCH_S, TOLERANCE_MS = 5.0, 10.0
 SHORTEST_US = 8_000_000
 """Of a clock segment, and of what is compared: less motion agrees by chance."""
+LEAST_SHARE = 0.2
+"""Of the video must tell a rotation: what noise looks like now and then does not count."""
 LEAST_AGREEMENT = 0.4
 
 
@@ -74,35 +75,23 @@ def synchronise(
 ) -> SyncReport:
     """Compares a camera's rotation with a gyroscope's.
 
+    A gap in the IMU is taken for lost samples of one clock. Only where that leads to no result is
+    every long gap taken for a change of the clock.
+
     Args:
         rotation: of the camera, on the recording's clock.
         track: the IMU as the source has it.
         config: see there.
     """
-    config = config or SyncConfig()
-    search_us = round(config.search_s * 1e6)
-    pieces = clock_segments(track.gyro, shortest_us=SHORTEST_US)
-    usable = usable_pairs(rotation)
-    bins = bins_of(rotation, usable)
-    obstacle = _obstacle(rotation, track, pieces, bins)
-    if obstacle:
-        return _cannot_tell(track, bins, obstacle)
-    peaks = [_peak(bins, piece, search_us) for piece in pieces]
-    found = [
-        (piece, peak)
-        for piece, peak in zip(pieces, peaks, strict=True)
-        if peak is not None and believable(peak)
-    ]
-    if not found:
-        best = max(range(len(peaks)), key=lambda k: _height(peaks[k]))
-        camera, gyro = _fast_motion(bins, pieces[best], peaks[best])
-        return _cannot_tell(track, bins, why_no_peak(peaks[best], camera, gyro, search_us))
-    fit = _fit(rotation, usable, found)
-    tolerance_us = config.tolerance_ms * 1e3
-    sure = [pair for k, pair in enumerate(found) if certain(fit, k, tolerance_us)]
-    if 0 < len(sure) < len(found):
-        found, fit = sure, _fit(rotation, usable, sure)
-    return _report(rotation, track, fit, found, bins, config)
+    comparison = _Comparison(rotation, track, config or SyncConfig(), at_gaps=False)
+    report = comparison.report()
+    if report.verdict in ("ok", "corrected"):
+        return report
+    finer = _Comparison(rotation, track, comparison.config, at_gaps=True)
+    if len(finer.runs) == len(comparison.runs):
+        return report
+    again = finer.report()
+    return again if again.verdict in ("ok", "corrected") else report
 
 
 def usable_pairs(rotation: CameraRotation) -> NDArray[np.bool_]:
@@ -111,129 +100,160 @@ def usable_pairs(rotation: CameraRotation) -> NDArray[np.bool_]:
     return told & (rotation.agreement >= LEAST_AGREEMENT)
 
 
-def _fit(
-    rotation: CameraRotation,
-    usable: NDArray[np.bool_],
-    found: Sequence[tuple[GyroSegment, Peak]],
-) -> Fit:
-    pieces, peaks = zip(*found, strict=True)
-    return fit_offsets(rotation, usable, pieces, [peak.offset_us for peak in peaks])
+class _Comparison:
+    """One camera against one IMU, cut in one way."""
 
+    def __init__(
+        self, rotation: CameraRotation, track: ImuTrack, config: SyncConfig, *, at_gaps: bool
+    ) -> None:
+        self.rotation = rotation
+        self.config = config
+        self.at_gaps = at_gaps
+        self.gyro = track.gyro
+        self.runs = cut(track.gyro, at_gaps=at_gaps)
+        self.pieces = clock_segments(track.gyro, shortest_us=SHORTEST_US, at_gaps=at_gaps)
+        self.usable = usable_pairs(rotation)
+        self.bins = bins_of(rotation, self.usable)
+        self.search_us = round(config.search_s * 1e6)
 
-def _obstacle(
-    rotation: CameraRotation, track: ImuTrack, pieces: Sequence[GyroSegment], bins: Bins
-) -> str:
-    """Why there is nothing to compare; empty where there is."""
-    need_s = SHORTEST_US / 1e6
-    if not pieces:
-        longest_s = max((_length_us(track, run) for run in cut(track.gyro)), default=0.0) / 1e6
-        return (
-            f"the IMU is too short: the longest of its clock segments lasts {longest_s:.1f} s, "
-            f"need {need_s:g} s"
+    def report(self) -> SyncReport:
+        """The verdict with everything that was measured."""
+        obstacle = self._obstacle()
+        if obstacle:
+            return self._cannot_tell(obstacle)
+        peaks = [self._peak(piece) for piece in self.pieces]
+        found = [
+            (piece, peak)
+            for piece, peak in zip(self.pieces, peaks, strict=True)
+            if peak is not None and believable(peak)
+        ]
+        if not found:
+            return self._cannot_tell(self._why_no_peak(peaks))
+        fit = self._fit(found)
+        tolerance_us = self.config.tolerance_ms * 1e3
+        sure = [pair for k, pair in enumerate(found) if certain(fit, k, tolerance_us)]
+        if 0 < len(sure) < len(found):
+            found, fit = sure, self._fit(sure)
+        return self._judged(fit, found)
+
+    def _obstacle(self) -> str:
+        """Why there is nothing to compare; empty where there is."""
+        need_s = SHORTEST_US / 1e6
+        if not self.pieces:
+            longest_s = max(map(self._length_s, self.runs), default=0.0)
+            return (
+                f"the IMU is too short: the longest of its clock segments lasts {longest_s:.1f} s, "
+                f"need {need_s:g} s"
+            )
+        length_s = float((self.rotation.end_us - self.rotation.start_us).sum()) / 1e6
+        if length_s < need_s:
+            return f"the video is too short: {length_s:.1f} s, need {need_s:g} s"
+        if self._seconds() < max(need_s, LEAST_SHARE * length_s):
+            return why_no_motion(self.rotation)
+        return ""
+
+    def _length_s(self, run: slice) -> float:
+        return float(self.gyro.t_us[run][-1] - self.gyro.t_us[run][0]) / 1e6
+
+    def _seconds(self) -> float:
+        return float((self.bins.end_us - self.bins.start_us).sum()) / 1e6
+
+    def _cannot_tell(self, reason: str) -> SyncReport:
+        return SyncReport(
+            verdict="cannot tell",
+            reasons=(reason,),
+            clock_segments=len(self.runs),
+            cut_at_gaps=self.at_gaps,
+            compared_s=self._seconds(),
         )
-    length_s = float((rotation.end_us - rotation.start_us).sum()) / 1e6
-    if length_s < need_s:
-        return f"the video is too short: {length_s:.1f} s, need {need_s:g} s"
-    if _seconds(bins) < need_s:
-        return why_no_motion(rotation)
-    return ""
+
+    def _peak(self, piece: GyroSegment) -> Peak | None:
+        return find_peak(
+            scan(
+                self.bins,
+                self.bins.omega,
+                [piece],
+                lambda rate: rate,
+                around_us=[0.0],
+                search_us=self.search_us,
+            )
+        )
+
+    def _why_no_peak(self, peaks: Sequence[Peak | None]) -> str:
+        """The reason of the segment that came closest."""
+        heights = [-1.0 if peak is None else peak.correlation for peak in peaks]
+        best = int(np.argmax(heights))
+        peak = peaks[best]
+        offset_us = 0.0 if peak is None else peak.offset_us
+        camera, gyro = fast_motion(self.bins, self.pieces[best], offset_us)
+        return why_no_peak(peak, camera, gyro, self.search_us)
+
+    def _fit(self, found: Sequence[tuple[GyroSegment, Peak]]) -> Fit:
+        pieces, peaks = zip(*found, strict=True)
+        return fit_offsets(self.rotation, self.usable, pieces, [peak.offset_us for peak in peaks])
+
+    def _judged(self, fit: Fit, found: Sequence[tuple[GyroSegment, Peak]]) -> SyncReport:
+        pieces = [piece for piece, _ in found]
+        # The fit is along video time; along the IMU's own the same offset grows a little faster.
+        drift = None if fit.drift_ppm is None else fit.drift_ppm / (1 - fit.drift_ppm * 1e-6)
+        segments = tuple(_segment(fit, k, piece, peak) for k, (piece, peak) in enumerate(found))
+        measured_s = sum(piece.end_us - piece.start_us for piece in pieces) / 1e6
+        stretches = stretches_of(fit, pieces, search_us=self.search_us)
+        witness = second_witness(self.bins, pieces, fit)
+        findings = Findings(
+            fit=fit,
+            stretches=stretches,
+            gain=fast_gain(fit),
+            largest_offset_us=_largest_offset_us(segments, drift or 0.0),
+            measured_share=measured_s / sum(map(self._length_s, self.runs)),
+            witness=witness,
+        )
+        tolerance_us = round(self.config.tolerance_ms * 1e3)
+        verdict, reasons = judge_fit(findings, tolerance_us=tolerance_us)
+        if verdict == "cannot tell":
+            return self._cannot_tell(reasons[0])
+        report = SyncReport(
+            verdict=verdict,
+            reasons=reasons,
+            segments=segments,
+            clock_segments=len(self.runs),
+            cut_at_gaps=self.at_gaps,
+            drift_ppm=drift,
+            drift_interval_ppm=fit.drift_interval_ppm,
+            correlation=fit.correlation,
+            speed_correlation=speed_correlation(self.bins, pieces, fit),
+            peak_ratio=min(segment.peak_ratio for segment in segments),
+            event_correlation=witness.correlation,
+            event_offset_us=witness.offset_us,
+            witnesses_agree=witness.agrees,
+            scatter_us=stretches.scatter_us,
+            stray_share=stretches.stray_share,
+            jumps_us=tuple(map(float, stretches.jump_us[stretches.jumped])),
+            compared_s=float((fit.end_us - fit.start_us).sum()) / 1e6,
+        )
+        return _with_mount(report, fit, self.rotation)
 
 
-def _length_us(track: ImuTrack, run: slice) -> float:
-    return float(track.gyro.t_us[run][-1] - track.gyro.t_us[run][0])
-
-
-def _seconds(bins: Bins) -> float:
-    return float((bins.end_us - bins.start_us).sum()) / 1e6
-
-
-def _cannot_tell(track: ImuTrack, bins: Bins, reason: str) -> SyncReport:
-    return SyncReport(
-        verdict="cannot tell",
-        reasons=(reason,),
-        clock_segments=len(cut(track.gyro)),
-        compared_s=_seconds(bins),
-    )
-
-
-def _peak(bins: Bins, piece: GyroSegment, search_us: int) -> Peak | None:
-    return find_peak(
-        scan(bins, bins.omega, [piece], lambda rate: rate, around_us=[0.0], search_us=search_us)
-    )
-
-
-def _height(peak: Peak | None) -> float:
-    return -1.0 if peak is None else peak.correlation
-
-
-def _fast_motion(bins: Bins, piece: GyroSegment, peak: Peak | None) -> tuple[float, float]:
-    """Rms of rotation faster than half a second, camera's and gyroscope's, rad/s."""
-    shift = peak.offset_us if peak is not None else 0.0
-    rate, known = piece.mean_rate(bins.start_us - shift, bins.end_us - shift)
-    camera, gyro = (
-        float(np.sqrt((fast_part(rows[known], 5) ** 2).sum(axis=1).mean())) if known.any() else 0.0
-        for rows in (bins.omega, rate)
-    )
-    return camera, gyro
-
-
-def _report(
-    rotation: CameraRotation,
-    track: ImuTrack,
-    fit: Fit,
-    found: Sequence[tuple[GyroSegment, Peak]],
-    bins: Bins,
-    config: SyncConfig,
-) -> SyncReport:
-    pieces = [piece for piece, _ in found]
-    # The fit is along video time; along the IMU's own the same offset grows a little faster.
-    drift = None if fit.drift_ppm is None else fit.drift_ppm / (1 - fit.drift_ppm * 1e-6)
-    segments = tuple(_segment(fit, k, piece, peak) for k, (piece, peak) in enumerate(found))
-    runs = cut(track.gyro)
-    whole_us = sum(_length_us(track, run) for run in runs)
-    witness = second_witness(bins, pieces, fit)
-    stretches = stretches_of(fit)
-    findings = Findings(
-        fit=fit,
-        stretches=stretches,
-        gain=high_frequency_gain(fit, rotation),
-        largest_offset_us=max(
-            (
-                segment.offset_us + (drift or 0.0) * 1e-6 * (t_us - segment.middle_us)
-                for segment in segments
-                for t_us in (segment.start_us, segment.end_us)
-            ),
-            key=abs,
-        ),
-        measured_share=sum(piece.end_us - piece.start_us for piece in pieces) / whole_us,
-        witness=witness,
-    )
-    verdict, reasons = judge_fit(findings, tolerance_us=round(config.tolerance_ms * 1e3))
-    if verdict == "cannot tell":
-        return _cannot_tell(track, bins, reasons[0])
+def _with_mount(report: SyncReport, fit: Fit, rotation: CameraRotation) -> SyncReport:
     mount = find_mount(fit.linear_map, fit.gyro_spread, focal_known=rotation.focal_known)
-    return SyncReport(
-        verdict=verdict,
-        reasons=reasons,
-        segments=segments,
-        clock_segments=len(runs),
-        drift_ppm=drift,
-        drift_interval_ppm=fit.drift_interval_ppm,
-        correlation=fit.correlation,
-        speed_correlation=speed_correlation(bins, pieces, fit),
-        peak_ratio=min(segment.peak_ratio for segment in segments),
-        event_correlation=witness.correlation,
-        event_offset_us=witness.offset_us,
-        witnesses_agree=witness.agrees,
-        scatter_us=stretches.scatter_us,
-        stray_share=stretches.stray_share,
-        compared_s=float((rotation.end_us - rotation.start_us)[fit.pair].sum()) / 1e6,
-        camera_from_imu=None if mount is None else tuple(map(tuple, mount.rotation.tolist())),
-        focal_per_width=None
-        if mount is None
-        else rotation.focal_px / rotation.size_wh[0] * mount.focal_factor,
-        mirrored_axes=mount is not None and mount.mirrored,
+    if mount is None:
+        return report
+    return replace(
+        report,
+        camera_from_imu=tuple(map(tuple, mount.rotation.tolist())),
+        focal_per_width=rotation.focal_px / rotation.size_wh[0] * mount.focal_factor,
+        mirrored_axes=mount.mirrored,
     )
+
+
+def _largest_offset_us(segments: Sequence[SegmentOffset], drift_ppm: float) -> float:
+    """The offset furthest from zero at either end of any segment."""
+    ends = [
+        segment.offset_us + drift_ppm * 1e-6 * (t_us - segment.middle_us)
+        for segment in segments
+        for t_us in (segment.start_us, segment.end_us)
+    ]
+    return max(ends, key=abs)
 
 
 def _segment(fit: Fit, k: int, piece: GyroSegment, peak: Peak) -> SegmentOffset:

@@ -40,7 +40,7 @@ def sync_section(
         config: that it was called with.
     """
     time_s, camera = _camera_speed(rotation, report)
-    pieces = clock_segments(track.gyro, shortest_us=1)
+    pieces = clock_segments(track.gyro, shortest_us=1, at_gaps=report.cut_at_gaps)
     start_s = _liveliest(time_s, camera)
     span = (start_s, min(start_s + EXCERPT_S, float(time_s[-1])))
     turning = Curve(name="camera", x=time_s, y=camera)

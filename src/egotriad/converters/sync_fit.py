@@ -63,7 +63,8 @@ class Fit:
         linear_map: float64 (3, 3), takes gyroscope to camera axes, focal length included.
         gyro_spread: float64 (3, 3), weighted covariance of the gyroscope's rates, (rad/s)^2.
         correlation: multiple correlation of camera and mapped gyroscope, robustly weighted.
-        pair: (n,), frame pairs used; piece: (n,), their segments; time_us: float64 (n,), theirs.
+        piece: (n,), segment of each frame pair used.
+        start_us, end_us: float64 (n,), times of its frames.
         observed, predicted: float64 (n, 3), the camera's rotation and the model's, rad/s.
         certainty: float64 (n,), one over the expected variance of a residual; weight: the same with
             outliers taken down.
@@ -79,14 +80,19 @@ class Fit:
     linear_map: Array
     gyro_spread: Array
     correlation: float
-    pair: Index
     piece: Index
-    time_us: Array
+    start_us: Array
+    end_us: Array
     observed: Array
     predicted: Array
     certainty: Array
     weight: Array
     along: Array
+
+    @property
+    def time_us(self) -> Array:
+        """Middle of every frame pair used, (n,)."""
+        return (self.start_us + self.end_us) / 2
 
     def offset_at(self, piece: int, t_us: Array) -> Array:
         """Offset of a segment at times on the video's clock, float64 microseconds."""
@@ -173,7 +179,6 @@ class _Problem:
             + MODEL_SIGMA**2
             + MODEL_SHARE**2 * (self.observed**2).sum(axis=1)
         )
-        self.usable = np.flatnonzero(usable)
         self.pieces = pieces
         self.coarse_us = coarse_us
         # An offset in the middle of its own rows is hardly tied to the drift.
@@ -266,9 +271,9 @@ class _Problem:
             linear_map=state.linear_map,
             gyro_spread=state.gyro_spread,
             correlation=float(np.sqrt(max(1 - left / total, 0.0))) if total > 0 else 0.0,
-            pair=self.usable[rows.pair],
             piece=rows.piece,
-            time_us=self.time_us[rows.pair],
+            start_us=self.start_us[rows.pair],
+            end_us=self.end_us[rows.pair],
             observed=observed,
             predicted=state.predicted,
             certainty=self.certainty[rows.pair],

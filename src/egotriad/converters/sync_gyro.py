@@ -14,6 +14,7 @@ Array = NDArray[np.float64]
 
 LONGEST_GAP_US = 50_000
 """Nothing is said about stretches with longer holes between samples."""
+CLOCK_GAP_US = 100_000
 SLOPE_US = 20_000.0
 """Heads turn back and forth up to about 5 times a second."""
 JITTER_US = 20_000
@@ -83,15 +84,18 @@ class GyroSegment:
         return after, self.angle[after - 1] + since_s * (rate + 0.5 * since_s * slope)
 
 
-def clock_segments(gyro: SensorStream, *, shortest_us: int) -> list[GyroSegment]:
-    """The pieces between back-steps that are long enough; samples with a missing axis are dropped.
+def clock_segments(
+    gyro: SensorStream, *, shortest_us: int, at_gaps: bool = False
+) -> list[GyroSegment]:
+    """The pieces of `cut` that are long enough; samples with a missing axis are dropped.
 
     Args:
         gyro: true time stamps, in the order of the file.
         shortest_us: least length of a piece.
+        at_gaps: as in `cut`.
     """
     pieces = []
-    for number, run in enumerate(cut(gyro)):
+    for number, run in enumerate(cut(gyro, at_gaps=at_gaps)):
         t_us = np.maximum.accumulate(gyro.t_us[run].astype(np.float64))
         omega = gyro.values[:, run].T
         complete = np.isfinite(omega).all(axis=1)
@@ -106,8 +110,17 @@ def clock_segments(gyro: SensorStream, *, shortest_us: int) -> list[GyroSegment]
     return pieces
 
 
-def cut(stream: SensorStream) -> list[slice]:
-    """The pieces of a stream between its clock's back-steps; a gap is no cut, its clock runs on."""
+def cut(stream: SensorStream, *, at_gaps: bool = False) -> list[slice]:
+    """The pieces of a stream that each have one clock: between back-steps of more than jitter.
+
+    Args:
+        stream: true time stamps, in the order of the file.
+        at_gaps: cut at long gaps too: a recorder that paused may have started another clock, and a
+            back-step inside a gap does not show.
+    """
     step = np.diff(stream.t_us)
-    edges = [0, *(np.flatnonzero(step < -JITTER_US) + 1).tolist(), len(stream)]
-    return [slice(start, stop) for start, stop in pairwise(edges) if stop > start]
+    edges = step < -JITTER_US
+    if at_gaps and len(step):
+        edges |= step > max(CLOCK_GAP_US, 3.0 * float(np.median(step)))
+    places = [0, *(np.flatnonzero(edges) + 1).tolist(), len(stream)]
+    return [slice(start, stop) for start, stop in pairwise(places) if stop > start]

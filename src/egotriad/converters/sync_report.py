@@ -17,7 +17,7 @@ class SegmentOffset:
     """The offset of one clock segment of the IMU.
 
     Attributes:
-        number: of the segment, from 0; the clock steps back between segments.
+        number: of the segment, from 0.
         start_us, end_us: its first and last stamp.
         middle_us: stamp in the middle of what was compared.
         offset_us: video time minus IMU time at `middle_us`: added to IMU time it gives video time.
@@ -48,8 +48,9 @@ class SyncReport:
             known by how much), `suspect` (off or inconsistent, and not known well enough),
             `cannot tell` (nothing can be concluded; see the reasons).
         reasons: sentences, the decisive one first.
-        segments: the measured clock segments.
+        segments: the measured clock segments; the clock steps back between two.
         clock_segments: how many there are in all.
+        cut_at_gaps: whether long gaps had to be taken for changes of the clock too.
         drift_ppm: microseconds a second by which the offset grows; None where the recording is too
             short to say.
         drift_interval_ppm: half width of its 95 % interval.
@@ -62,6 +63,7 @@ class SyncReport:
         scatter_us: largest deviation of a 10-s stretch from offset(t), as far as noise does not
             explain it.
         stray_share: share of the stretches with motion that do not follow offset(t) at all.
+        jumps_us: of those, the offsets of the ones that follow another one, from offset(t).
         compared_s: length of video that was compared.
         camera_from_imu: rows of the rotation from IMU to camera axes (x right, y down, z forward).
         focal_per_width: focal length over picture width, estimated where it was not given.
@@ -72,6 +74,7 @@ class SyncReport:
     reasons: tuple[str, ...]
     segments: tuple[SegmentOffset, ...] = ()
     clock_segments: int = 0
+    cut_at_gaps: bool = False
     drift_ppm: float | None = None
     drift_interval_ppm: float | None = None
     correlation: float | None = None
@@ -82,6 +85,7 @@ class SyncReport:
     witnesses_agree: bool | None = None
     scatter_us: float | None = None
     stray_share: float | None = None
+    jumps_us: tuple[float, ...] = ()
     compared_s: float = 0.0
     camera_from_imu: tuple[tuple[float, ...], ...] | None = None
     focal_per_width: float | None = None
@@ -125,7 +129,7 @@ def correct(track: ImuTrack, report: SyncReport) -> ImuTrack:
 
 
 def _moved(stream: SensorStream, report: SyncReport) -> SensorStream:
-    runs = cut(stream)
+    runs = cut(stream, at_gaps=report.cut_at_gaps)
     if len(runs) != report.clock_segments:
         raise RecordingError(
             f"IMU: a sensor's clock has {len(runs)} segments, the synchronised one "

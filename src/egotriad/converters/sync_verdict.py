@@ -11,11 +11,9 @@ from egotriad.converters.sync_witness import Witness
 from egotriad.converters.video_rotation import CameraRotation
 
 __all__ = [
-    "LEAST_CORRELATION",
     "Findings",
     "believable",
     "certain",
-    "high_frequency_gain",
     "judge_fit",
     "why_no_motion",
     "why_no_peak",
@@ -30,11 +28,10 @@ LEAST_INFORMED = 3.0
 the lens open."""
 LEAST_GAIN = 0.6
 """Of fast rotation in the picture over that of the gyroscope; stabilised footage keeps the slow."""
-SMOOTHING_US = 500_000
 STILL_RAD_S = 0.03
 DARK_LEVEL = 24.0
 FEW_CORNERS = 12.0
-STRAY_SHARE = 0.1
+STRAY_SHARE = 0.2
 LEAST_MEASURED = 0.5
 
 
@@ -45,7 +42,7 @@ class Findings:
     Attributes:
         fit: of the measured segments.
         stretches: whether it holds all through.
-        gain: of `high_frequency_gain`.
+        gain: of fast rotation in the picture (`sync_stabilised`).
         largest_offset_us: of all measured segments, drift included.
         measured_share: share of the IMU's time that lies in measured segments.
         witness: what the event rate says.
@@ -118,32 +115,6 @@ def why_no_peak(peak: Peak | None, camera_rad_s: float, gyro_rad_s: float, searc
     )
 
 
-def high_frequency_gain(fit: Fit, rotation: CameraRotation) -> float:
-    """How much of the gyroscope's fast rotation (above about 2 Hz) the picture shows, 1 for all.
-
-    Regression of the fast part of the camera's rotation on that of the fitted model: noise of the
-    video does not lower it.
-    """
-    step_us = float(np.median(rotation.end_us - rotation.start_us))
-    count = max(3, round(SMOOTHING_US / step_us) | 1)
-    shown, felt = (fast_part(rows, count) for rows in (fit.observed, fit.predicted))
-    weight = (fit.weight > 0)[:, None]
-    power = float((weight * felt**2).sum())
-    return float((weight * shown * felt).sum() / power) if power > 0 else 0.0
-
-
-def fast_part(rows: np.ndarray, count: int) -> np.ndarray:
-    """Rows (n, d) less their moving average over `count` (odd) rows; the ends are cut off."""
-    if len(rows) < count:
-        return rows - rows.mean(axis=0)
-    total = np.cumsum(np.concatenate([np.zeros((1, rows.shape[1])), rows]), axis=0)
-    mean = (total[count:] - total[:-count]) / count
-    half = count // 2
-    out = np.zeros_like(rows)
-    out[half : len(rows) - half] = rows[half : len(rows) - half] - mean
-    return out
-
-
 def judge_fit(findings: Findings, *, tolerance_us: int) -> tuple[str, tuple[str, ...]]:
     """Verdict and reasons where camera and gyroscope do agree at some offset.
 
@@ -153,15 +124,15 @@ def judge_fit(findings: Findings, *, tolerance_us: int) -> tuple[str, tuple[str,
     """
     fit = findings.fit
     gain = findings.gain
-    if gain < LEAST_GAIN:
-        return "cannot tell", (
-            f"the picture shows {max(gain, 0.0):.0%} of the IMU's fast rotation: the footage is "
-            f"stabilised, so its motion says little about time",
-        )
     if fit.informed.max() < LEAST_INFORMED:
         return "cannot tell", (
             f"nearly all rotation lies within {max(2 * fit.informed.max(), 2):.0f} s: one turn is "
             f"too little to tell an offset from a distortion",
+        )
+    if gain < LEAST_GAIN:
+        return "cannot tell", (
+            f"the picture shows {max(gain, 0.0):.0%} of the IMU's fast rotation: the footage is "
+            f"stabilised, so its motion says little about time",
         )
     doubts = _doubts(findings, tolerance_us)
     where = f"largest offset {findings.largest_offset_us / 1e3:+.1f} ms"
@@ -193,11 +164,17 @@ def _doubts(findings: Findings, tolerance_us: int) -> list[str]:
             f"the offset is known to {fit.interval_us.max() / 1e3:.1f} ms only, need "
             f"{tolerance_us / 1e3:g} ms"
         )
-    if stretches.stray_share > STRAY_SHARE:
-        first = float(stretches.time_us[stretches.stray].min()) / 1e6
+    if stretches.jumped.any():
+        first = int(np.flatnonzero(stretches.jumped)[0])
         doubts.append(
-            f"{stretches.stray_share:.0%} of the stretches with motion do not follow the rest, "
-            f"the first at {first:.0f} s: the clock jumps where its stamps do not show it"
+            f"at {stretches.time_us[first] / 1e6:.0f} s the offset is "
+            f"{stretches.jump_us[first] / 1e3:+.0f} ms from that of the rest "
+            f"({stretches.jumped.sum()} stretches of 10 s in all): the clock jumps where its "
+            f"stamps do not show it"
+        )
+    elif stretches.stray_share > STRAY_SHARE:
+        doubts.append(
+            f"{stretches.stray_share:.0%} of the stretches with motion do not follow the IMU"
         )
     elif stretches.scatter_us > tolerance_us:
         doubts.append(

@@ -10,7 +10,7 @@ from typing import Any
 
 from egotriad.manifests import EgotriadError, Recording, Unreadable
 from egotriad.manifests.errors import RecordingError
-from egotriad.manifests.files import canonical_json, write_text
+from egotriad.manifests.files import canonical_json, seal, write_text
 from egotriad.manifests.progress import Meter
 from egotriad.pipelines import engine
 from egotriad.pipelines.dataset import Dataset
@@ -99,13 +99,19 @@ def build(
     report = _report(out, chosen, reused, failed)
     if not report.clips:
         raise RecordingError(_nothing_built(report))
-    pack(chosen, folder, out, config, title=f"{dataset.name} shards")
-    provenance = _provenance(dataset, options, config, plans, chosen, report)
-    provenance["utc"] = {
-        "start": started.isoformat(timespec="seconds"),
-        "end": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    write_text(out / "provenance.json", canonical_json(provenance) + "\n")
+
+    def record(sums_sha256: str) -> None:
+        provenance = _provenance(dataset, options, config, plans, chosen, report)
+        provenance["sha256sums"] = sums_sha256
+        provenance["utc"] = {
+            "start": started.isoformat(timespec="seconds"),
+            "end": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        # Times cannot be computed again: `verify-shards --repair` takes the record from its copy.
+        for place in (folder, out):
+            write_text(place / "provenance.json", seal(provenance))
+
+    pack(chosen, folder, out, config, title=f"{dataset.name} shards", record=record)
     return report
 
 
@@ -202,6 +208,7 @@ def _provenance(
         "recordings": [
             {
                 "recording": part.recording,
+                "key": part.key,
                 "sources": part.sources,
                 "notes": part.notes,
                 "imu": part.imu,

@@ -1,16 +1,20 @@
-"""The dataset card: what the shards hold, in numbers, and how to load them."""
+"""The dataset card: what the shards hold, in numbers, how they came to be, and how to load them.
 
-import json
-from collections.abc import Sequence
+Front matter for the Hub (`card_front`), then the sections of huggingface_hub's
+templates/datasetcard_template.md.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from egotriad.manifests.split import SALT, SPLITS
-from egotriad.pipelines.part import Part
+from egotriad.manifests.split import SALT
+from egotriad.pipelines.card_front import front_matter
+from egotriad.pipelines.card_yaml import to_yaml
+from egotriad.pipelines.licences import licences_of
 from egotriad.pipelines.plan import BuildConfig
 
 __all__ = ["dataset_card"]
 
-FOLDERS = {"windows": "data", "events": "events"}
 UNSURE = {
     "drop": "No window is about a narration that its annotator marked as `unsure`.",
     "replace": "Where `unsure`, the annotator doubted what was seen or could not name an object.",
@@ -22,105 +26,232 @@ OTHERS = {
 
 
 def dataset_card(
-    title: str, lines: Sequence[dict[str, Any]], parts: Sequence[Part], config: BuildConfig
+    title: str,
+    lines: Sequence[dict[str, Any]],
+    stats: dict[str, Any],
+    config: BuildConfig,
+    *,
+    rejected: Mapping[str, int],
+    quarantined: Mapping[str, int],
 ) -> str:
-    """README.md of a build: YAML front matter that `datasets` reads, then facts for people.
+    """README.md of a build.
 
-    Only splits that exist are named: a pattern without a file makes `load_dataset` fail.
+    Args:
+        title: name for people.
+        lines: of the manifest.
+        stats: of `stats.shard_stats`.
+        config: the build's configuration.
+        rejected: reason -> windows that did not become rows.
+        quarantined: class of error -> recordings that could not be read.
     """
-    return f"""---
-pretty_name: {json.dumps(title)}
-license: other
-language: [en]
-tags: [imu, event-camera, dvs, egocentric, speculative-decoding]
-configs:
-{_configs(lines)}---
-# {title}
+    splits: dict[str, Any] = stats["splits"]
+    sections = (
+        f"# {title}",
+        _summary(config),
+        "## Dataset Details",
+        _table(splits),
+        _details(splits, config),
+        _left_out(rejected, quarantined),
+        "## Uses",
+        _uses(config),
+        "## Dataset Structure",
+        _structure(config),
+        "## Dataset Creation",
+        _collection(splits, config),
+        _annotation(splits, config),
+        _people(splits),
+        "## Bias, Risks, and Limitations",
+        _limits(splits, config),
+        "## Citation",
+        f"Cite what it is made of: {_names(splits, 'source')}. Name the builder and the "
+        f"configuration: egotriad, `{config.hash}`.",
+        "## Dataset Card Contact",
+        "Whoever published this repository; on the Hub, its Community tab.",
+    )
+    front = to_yaml(front_matter(title, lines, stats))
+    return f"---\n{front}---\n" + "\n\n".join(text for text in sections if text) + "\n"
 
-One row for each window: {config.window_policy.describe()}.
-In them: narrations{_contents(config)}.
-Built by egotriad (configuration `{config.hash}`); every parameter is in `provenance.json`.
 
-{_table(parts)}
+def _summary(config: BuildConfig) -> str:
+    contents = (", IMU" if config.imu else "") + (", synthetic events" if config.events else "")
+    return (
+        f"One row for each window: {config.window_policy.describe()}.\n"
+        f"In them: narrations{contents}, on the recording's clock."
+    )
 
-- **Narrations** are points in time. A row lists all inside its window; `narration` is the one it
-  is about (at `anchor`). Those of several annotators that tell one action share a `group`.
-  `other_actions` counts what else happens in the window: above 0 the text is ambiguous.
-  {UNSURE[config.unsure]}
-  {OTHERS[config.subject]}
-- `window_policy` holds the rule that laid the window; with it, `t_start_us` and `duration_us` the
-  same window can be cut from the recording again.
-{_facts(config)}- **Splits** are by wearer (salt `{SALT}`) unless the source has
-  official ones, never by window.
 
+def _table(splits: Mapping[str, Any]) -> str:
+    rows = [
+        "| split | windows | hours | without overlap | events | recordings | wearers |",
+        "|---" * 7 + "|",
+    ]
+    rows += [
+        f"| {name} | {split['windows']} | {split['hours']:.3f} | {split['unique_hours']:.3f} "
+        f"| {'-' if split['events'] is None else split['events']} "
+        f"| {split['recordings']} | {split['wearers']} |"
+        for name, split in splits.items()
+    ]
+    return "\n".join(rows)
+
+
+def _details(splits: Mapping[str, Any], config: BuildConfig) -> str:
+    licences = licences_of(_counts(splits, "license_id"))
+    terms = "; ".join(
+        f"`{item.id}` ({item.title}{f', {item.url}' if item.url else ''})"
+        + ("" if item.redistributable else ": **do not hand on**")
+        for item in licences
+    )
+    return f"""\
+- **Made from**: {_names(splits, "source")} (versions {_names(splits, "source_version")}).
+- **Licence** (column `license_id`): {terms}.
+- **Built by** egotriad (configuration `{config.hash}`); every parameter, version and source hash is
+  in `provenance.json`, statistics of every column are in `stats.json`.
+- **Splits** are by wearer, never by window (salt `{SALT}`): {_tally(splits, "split_origin")}."""
+
+
+def _left_out(rejected: Mapping[str, int], quarantined: Mapping[str, int]) -> str:
+    windows = ", ".join(f"{count} x {reason}" for reason, count in sorted(rejected.items()))
+    recordings = ", ".join(f"{count} x {name}" for name, count in sorted(quarantined.items()))
+    return (
+        f"Left out: {sum(rejected.values())} windows{f' ({windows})' if windows else ''}, listed "
+        f"in `rejected.jsonl`; {sum(quarantined.values())} recordings that could not be read"
+        f"{f' ({recordings})' if recordings else ''}."
+    )
+
+
+def _uses(config: BuildConfig) -> str:
+    outside = "recognising or tracking people; judging a person's health or work"
+    if config.events:
+        outside += "; measuring event sensors: no real one was involved"
+    return f"""\
+**Direct use**: training and measuring models that tell from motion what a wearer does, as drafts
+for speculative decoding of multimodal targets.
+
+**Out of scope**: {outside}."""
+
+
+def _structure(config: BuildConfig) -> str:
+    events = ""
+    if config.events:
+        events = """
+`events`: the same rows in the same order, one row group each; `ev_t` (us after `t_start_us`),
+`ev_x`, `ev_y`, `ev_p` (true = ON), ordered by (t, y, x, p); `ev_ms_to_idx[k]` is the first event
+at or after k ms. The Hub's viewer shows `windows`; rows of `events` are too large for it.
+"""
+    return f"""\
+`windows`: one row per window with its texts, IMU, clocks, quality and a preview.
+`t_start_us` counts from the recording's first video frame; what is absent is null, never zero.
+{events}
 ```python
 from egotriad.manifests.shards import read_shards
-clips = read_shards("FOLDER", split="train")
 
+clips = read_shards("FOLDER", split="train")
+```
+
+```python
 from datasets import load_dataset
+
 windows = load_dataset("FOLDER", "windows", streaming=True)
 {_load_events(config)}```
 
-Check the files with `sha256sum -c SHA256SUMS`.
-"""
+```python
+import pyarrow.dataset
 
+table = pyarrow.dataset.dataset("FOLDER/data").to_table(columns=["window_id", "narration"])
+```
 
-def _contents(config: BuildConfig) -> str:
-    return (", IMU" if config.imu else "") + (", synthetic events" if config.events else "")
-
-
-def _facts(config: BuildConfig) -> str:
-    text = ""
-    if config.events:
-        text += f"""\
-- **Events are synthetic**: computed from video by a model of an event camera (contrast
-  thresholds ON {config.dvs.pos_thres:g}, OFF {config.dvs.neg_thres:g} in natural-log units, timing
-  `{config.timing}`), in the spans listed in `event_spans`. Order: (t, y, x, p).
-- The viewer shows the `windows` configuration; rows of `events` are too large for it.
-"""
-    if config.imu:
-        text += f"""\
-- **IMU**: rows `ax ay az gx gy gz`, m/s^2 with gravity and rad/s, resampled to
-  {config.imu_rate_hz:g} Hz from true time stamps; `imu_mask` is false where there were none.
-"""
-    return text
+`with_format("numpy")` of `datasets` turns every integer into int64; egotriad's reader keeps the
+types. Without `streaming`, `datasets` copies events into a cache five times their size.
+Check the files with `sha256sum -c SHA256SUMS`."""
 
 
 def _load_events(config: BuildConfig) -> str:
     return 'events = load_dataset("FOLDER", "events", streaming=True)\n' if config.events else ""
 
 
-def _configs(lines: Sequence[dict[str, Any]]) -> str:
-    text = ""
-    for config, folder in FOLDERS.items():
-        present = {line["split"] for line in lines if line["config"] == config}
-        if not present:
-            continue
-        text += f"- config_name: {config}\n"
-        if config == "windows":
-            text += "  default: true\n"
-        text += "  data_files:\n"
-        for split in SPLITS:
-            if split in present:
-                text += f'  - split: {split}\n    path: "{folder}/{split}-*.parquet"\n'
+def _collection(splits: Mapping[str, Any], config: BuildConfig) -> str:
+    text = f"""\
+### Collection and processing
+
+- `window_policy` holds the rule that laid the window; with it, `t_start_us` and `duration_us` the
+  same window can be cut from the recording again.
+- Clocks of IMU and video (`align_status`): {_tally(splits, "align_status")}."""
+    if config.imu:
+        text += f"""
+- **IMU**: rows `ax ay az gx gy gz`, m/s^2 with gravity and rad/s, in the sensor's own axes
+  (`imu_kind`: {_tally(splits, "imu_kind")}), resampled to {config.imu_rate_hz:g} Hz from true time
+  stamps ({_source_rates(splits)}); `imu_mask` is false where there were none. Not normalised."""
+    if config.events:
+        text += f"""
+- **Events are synthetic**: computed from video by a model of an event camera (contrast
+  thresholds ON {config.dvs.pos_thres:g}, OFF {config.dvs.neg_thres:g} in natural-log units, timing
+  `{config.timing}`, imperfections `{config.preset}`, seed {config.event_seed}) on a
+  {config.sensor} sensor, frames between frames by `{config.upsampling.method}`; `sim_id`
+  `{config.sim_id}` names all parameters in `provenance.json`. Spans: `{config.event_spans}`, listed
+  in `event_spans`; outside them nothing was computed."""
     return text
 
 
-def _table(parts: Sequence[Part]) -> str:
-    rows = [
-        "| split | windows | hours | events | recordings | wearers | rejected |",
-        "|---" * 7 + "|",
+def _source_rates(splits: Mapping[str, Any]) -> str:
+    rates = [
+        split["columns"]["imu_src_rate_hz"]
+        for split in splits.values()
+        if "imu_src_rate_hz" in split["columns"]
     ]
-    for split in SPLITS:
-        chosen = [part for part in parts if part.split == split]
-        if not chosen:
-            continue
-        events = [part.event_count for part in chosen if part.event_count is not None]
-        rows.append(
-            f"| {split} | {sum(part.rows for part in chosen)} "
-            f"| {sum(part.duration_us for part in chosen) / 3.6e9:.3f} "
-            f"| {sum(events) if events else '-'} | {len(chosen)} "
-            f"| {len({part.split_group for part in chosen})} "
-            f"| {sum(len(part.rejected) for part in chosen)} |"
+    if not rates:
+        return "rates not measured"
+    low, high = min(rate["min"] for rate in rates), max(rate["max"] for rate in rates)
+    return f"measured at {low:.2f} to {high:.2f} Hz"
+
+
+def _annotation(splits: Mapping[str, Any], config: BuildConfig) -> str:
+    return f"""\
+### Annotation
+
+- Texts (`text_source`): {_tally(splits, "text_source")}.
+- **Narrations** are points in time. A row lists all inside its window; `narration` is the one it
+  is about (at `anchor`). Those of several annotators that tell one action share a `group`.
+  `other_actions` counts what else happens in the window: above 0 the text is ambiguous.
+  {UNSURE[config.unsure]}
+  {OTHERS[config.subject]}"""
+
+
+def _people(splits: Mapping[str, Any]) -> str:
+    wearers = sum(split["wearers"] for split in splits.values())
+    return f"""\
+### Personal and sensitive information
+
+Motion of the body can identify a person ({wearers} wearers here), texts tell what they did, and
+event images can show bystanders. Wearers' ids are those of the source. No video is included."""
+
+
+def _limits(splits: Mapping[str, Any], config: BuildConfig) -> str:
+    points = [
+        "Few wearers make a split's share wobble; groups are never moved to balance it.",
+        "A narration is one annotator's choice of what mattered at one moment.",
+    ]
+    if set(_counts(splits, "align_status")) & {"assumed", "unverified"}:
+        points.append("Where the clocks are `assumed` or `unverified`, IMU and video may be apart.")
+    if config.events:
+        points.append(
+            "Events between two video frames follow from interpolation, not from the scene; video "
+            "clips highlights and shadows that an event camera would see."
         )
-    return "\n".join(rows)
+    return "\n".join(f"- {point}" for point in points)
+
+
+def _counts(splits: Mapping[str, Any], column: str) -> dict[str, int]:
+    """Windows of each value, over all splits."""
+    total: dict[str, int] = {}
+    for split in splits.values():
+        for value, count in split["values"][column].items():
+            total[value] = total.get(value, 0) + count
+    return dict(sorted(total.items()))
+
+
+def _tally(splits: Mapping[str, Any], column: str) -> str:
+    return ", ".join(f"{count} x {value}" for value, count in _counts(splits, column).items())
+
+
+def _names(splits: Mapping[str, Any], column: str) -> str:
+    return ", ".join(f"`{value}`" for value in _counts(splits, column))

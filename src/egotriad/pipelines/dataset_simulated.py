@@ -50,6 +50,7 @@ class Simulated:
         "window_s": 4.5,
         "event_spans": "0.1s x3 /0.05s @peak",
         "sensor": "native",
+        "sync": "off",  # its clocks are known
         "upsample": "none",  # its frame rate is its own choice
     }
     Options: ClassVar[type] = WorldOptions

@@ -1,30 +1,40 @@
 """Parts into shards: a deterministic order, exact names, hashes, and the marker files last."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
-from egotriad.manifests.files import atomic, canonical_json, sha256_file, write_text
+from egotriad.manifests.files import (
+    atomic,
+    canonical_json,
+    sha256_file,
+    sha256_text,
+    write_text,
+)
 from egotriad.manifests.schema import SCHEMA_VERSION
 from egotriad.manifests.shards import TableWriter, open_table
 from egotriad.manifests.split import SPLITS
-from egotriad.pipelines.card import dataset_card
+from egotriad.pipelines.describe import DESCRIPTIONS, describe
 from egotriad.pipelines.part import Part
 from egotriad.pipelines.plan import BuildConfig
 from egotriad.pipelines.provenance import BUILDER
 
-__all__ = ["pack"]
+__all__ = ["Shard", "pack", "plan_shards"]
 
 TABLE_FOLDERS = {"windows": "data", "events": "events"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Shard:
+class Shard:
+    """The parts that share the files of one name, in the order of their rows."""
+
     split: str
     index: int
     count: int
@@ -32,11 +42,24 @@ class _Shard:
 
     @property
     def name(self) -> str:
+        """Name of the shard's files."""
         return f"{self.split}-{self.index:05d}-of-{self.count:05d}.parquet"
+
+    def paths(self, config: BuildConfig) -> dict[str, str]:
+        """Table -> path in the build's folder."""
+        tables = ("windows", "events") if config.events else ("windows",)
+        return {table: f"{TABLE_FOLDERS[table]}/{self.name}" for table in tables}
 
 
 def pack(
-    parts: Sequence[Part], folder: Path, out: Path, config: BuildConfig, *, title: str
+    parts: Sequence[Part],
+    folder: Path,
+    out: Path,
+    config: BuildConfig,
+    *,
+    title: str,
+    keep: Mapping[str, str] = MappingProxyType({}),
+    record: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Writes the final files of a build from its parts; returns the manifest's lines.
 
@@ -49,42 +72,48 @@ def pack(
         out: the build's folder.
         config: the build's configuration.
         title: name for the dataset card.
+        keep: path in `out` -> SHA-256 of shard files that hold already what would be written.
+        record: called with the hash of SHA256SUMS just before that file, the last one, is written.
     """
     for marker in ("SHA256SUMS", "manifest.jsonl"):
         (out / marker).unlink(missing_ok=True)
     lines: list[dict[str, Any]] = []
-    for shard in _shards(parts, config):
-        lines += _write_shard(shard, folder, out, config)
+    for shard in plan_shards(parts, config):
+        lines += _shard_lines(shard, folder, out, config, keep)
     lines.sort(key=lambda line: line["path"])
-    keep = {line["path"] for line in lines}
+    named = {line["path"] for line in lines}
     for directory in TABLE_FOLDERS.values():
         for file in (out / directory).glob("*.parquet"):
-            if f"{directory}/{file.name}" not in keep:
+            if f"{directory}/{file.name}" not in named:
                 file.unlink()
     rejected = sorted(
         (entry for part in parts for entry in part.rejected), key=lambda e: e["window_id"]
     )
     write_text(out / "rejected.jsonl", "".join(canonical_json(entry) + "\n" for entry in rejected))
-    write_text(out / "README.md", dataset_card(title, lines, parts, config))
+    reasons = Counter(entry["reason"] for entry in rejected)
+    describe(out, lines, config, title=title, rejected=reasons)
     write_text(out / "manifest.jsonl", "".join(canonical_json(line) + "\n" for line in lines))
-    write_text(out / "SHA256SUMS", _sums(out, lines))
+    sums = _sums(out, lines)
+    if record is not None:
+        record(sha256_text(sums))
+    write_text(out / "SHA256SUMS", sums)
     return lines
 
 
 def _sums(out: Path, lines: Sequence[dict[str, Any]]) -> str:
     known = {line["path"]: line["sha256"] for line in lines}
-    for name in ("README.md", "manifest.jsonl", "rejected.jsonl"):
+    for name in (*DESCRIPTIONS, "manifest.jsonl", "rejected.jsonl"):
         known[name] = sha256_file(out / name)
     return "".join(f"{known[name]}  {name}\n" for name in sorted(known))
 
 
-def _shards(parts: Sequence[Part], config: BuildConfig) -> list[_Shard]:
+def plan_shards(parts: Sequence[Part], config: BuildConfig) -> list[Shard]:
     """Groups parts by split, in hash order of their groups, closing a shard once it is full."""
 
     def order(part: Part) -> tuple[str, str]:
         return hashlib.blake2b(part.split_group.encode()).hexdigest(), part.recording
 
-    shards: list[_Shard] = []
+    shards: list[Shard] = []
     for split in SPLITS:
         groups: list[list[Part]] = [[]]
         size = 0
@@ -96,33 +125,39 @@ def _shards(parts: Sequence[Part], config: BuildConfig) -> list[_Shard]:
             size += sum(file["bytes"] for file in part.files.values())
         filled = [group for group in groups if group]
         shards += [
-            _Shard(split, index, len(filled), tuple(group)) for index, group in enumerate(filled)
+            Shard(split, index, len(filled), tuple(group)) for index, group in enumerate(filled)
         ]
     return shards
 
 
-def _write_shard(
-    shard: _Shard, folder: Path, out: Path, config: BuildConfig
+def _shard_lines(
+    shard: Shard, folder: Path, out: Path, config: BuildConfig, keep: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    tables = ["windows", "events"] if config.events else ["windows"]
+    """Writes the files of a shard, except those to keep; returns their lines of the manifest."""
     ids: list[str] = []
     lines: list[dict[str, Any]] = []
-    for table in tables:
-        path = out / TABLE_FOLDERS[table] / shard.name
-        with ExitStack() as stack:
-            temporary = stack.enter_context(atomic(path))
-            writer = stack.enter_context(
-                TableWriter(temporary, table, builder=BUILDER, config_hash=config.hash)
-            )
-            for part in shard.parts:
-                file = next(name for name in part.files if name.endswith(f".{table}.parquet"))
-                for rows in _row_groups(folder / file, table):
-                    if table == "windows":
-                        ids += rows.column("window_id").to_pylist()
-                        rows = _renumber(rows, writer.rows, config.events)
-                    writer.write(rows)
-        lines.append(_manifest_line(shard, table, path, ids, config))
+    for table, name in shard.paths(config).items():
+        if name not in keep:
+            _write_table(shard, table, folder, out / name, config)
+        if not ids:
+            ids = open_table(out / name, table).read(["window_id"])["window_id"].to_pylist()
+        sha256 = keep.get(name) or sha256_file(out / name)
+        lines.append(_manifest_line(shard, table, out / name, ids, config, sha256))
     return lines
+
+
+def _write_table(shard: Shard, table: str, folder: Path, path: Path, config: BuildConfig) -> None:
+    with ExitStack() as stack:
+        temporary = stack.enter_context(atomic(path))
+        writer = stack.enter_context(
+            TableWriter(temporary, table, builder=BUILDER, config_hash=config.hash)
+        )
+        for part in shard.parts:
+            file = next(name for name in part.files if name.endswith(f".{table}.parquet"))
+            for rows in _row_groups(folder / file, table):
+                if table == "windows":
+                    rows = _renumber(rows, writer.rows, config.events)
+                writer.write(rows)
 
 
 def _row_groups(path: Path, table: str) -> Iterator[pa.Table]:
@@ -144,7 +179,12 @@ def _renumber(rows: pa.Table, first: int, events: bool) -> pa.Table:
 
 
 def _manifest_line(
-    shard: _Shard, table: str, path: Path, ids: Sequence[str], config: BuildConfig
+    shard: Shard,
+    table: str,
+    path: Path,
+    ids: Sequence[str],
+    config: BuildConfig,
+    sha256: str,
 ) -> dict[str, Any]:
     metadata = open_table(path, table).metadata
     counts = [part.event_count for part in shard.parts if part.event_count is not None]
@@ -158,7 +198,7 @@ def _manifest_line(
         "row_groups": metadata.num_row_groups,
         "events": sum(counts) if counts else None,
         "bytes": path.stat().st_size,
-        "sha256": sha256_file(path),
+        "sha256": sha256,
         "first_window_id": ids[0],
         "last_window_id": ids[-1],
         "videos": len(shard.parts),

@@ -8,7 +8,6 @@ The key covers the configuration and all that is known of the recording without 
 changed options or inputs never mix with old parts.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -22,8 +21,8 @@ from egotriad.converters.figures import png_bytes
 from egotriad.converters.windows import Window
 from egotriad.manifests import Clip, Imu, Origin, Quality
 from egotriad.manifests.clip import window_id
-from egotriad.manifests.errors import ClipRejected, located
-from egotriad.manifests.files import atomic, canonical_json, sha256_file, write_text
+from egotriad.manifests.errors import ClipRejected, ShardError, located
+from egotriad.manifests.files import atomic, open_sealed, seal, sha256_file, write_text
 from egotriad.manifests.rows import window_table
 from egotriad.manifests.shards import TableWriter
 from egotriad.pipelines.part_events import CutEvents, cut_events
@@ -31,7 +30,7 @@ from egotriad.pipelines.part_imu import PartImu
 from egotriad.pipelines.plan import BuildConfig, RecordingPlan
 from egotriad.pipelines.provenance import BUILDER
 
-__all__ = ["Part", "PartJob", "Rejection", "build_part", "find_part"]
+__all__ = ["Part", "PartJob", "Rejection", "build_part", "find_part", "read_part"]
 
 PREVIEW_US = 50_000
 PREVIEW_EVENTS = 20_000
@@ -80,12 +79,17 @@ class PartJob:
 
 def find_part(job: PartJob) -> Part | None:
     """The finished part of a job, or None when it must be (re)built."""
-    marker = job.path("done.json")
-    if not marker.is_file():
+    return read_part(job.path("done.json"))
+
+
+def read_part(marker: Path) -> Part | None:
+    """The part of a done marker; None when the marker is absent or damaged, or files are short."""
+    try:
+        part = Part(**open_sealed(marker))
+    except ShardError:
         return None
-    part = Part(**json.loads(marker.read_text(encoding="utf-8")))
     for name, facts in part.files.items():
-        file = job.folder / name
+        file = marker.parent / name
         if not file.is_file() or file.stat().st_size != facts["bytes"]:
             return None
     return part
@@ -139,7 +143,7 @@ def build_part(job: PartJob) -> Part:
             notes=notes,
             imu=None if source is None else source.report,
         )
-        write_text(job.path("done.json"), canonical_json(asdict(part)) + "\n")
+        write_text(job.path("done.json"), seal(asdict(part)))
     return part
 
 
@@ -202,13 +206,12 @@ def _clips(
         if config.events
         else ((window, None) for window in windows)
     )
-    rate_hz = None if source is None else source.track.rate_hz
     # Windows come back in the order they went in, and none is lost.
     for (window, imu, quality), (_, events) in zip(ready, cut, strict=True):
         if isinstance(events, ClipRejected):
             reject(window, events.reason, str(events))
             continue
-        yield _clip(job, window, identify(window), imu, quality, events, rate_hz)
+        yield _clip(job, window, identify(window), imu, quality, events, source)
 
 
 def _clip(
@@ -218,7 +221,7 @@ def _clip(
     imu: Imu | None,
     quality: Quality,
     chosen: CutEvents | None,
-    imu_rate_hz: float | None,
+    source: PartImu | None,
 ) -> Clip:
     plan, recording = job.plan, job.plan.recording
     events, spans = chosen if chosen is not None else (None, ())
@@ -238,7 +241,7 @@ def _clip(
             for narration in window.narrations
         ),
         split=plan.split,
-        align=recording.align,
+        align=recording.align if source is None else source.align,
         qc=quality,
         origin=Origin(
             source_version=recording.source_version,
@@ -247,7 +250,7 @@ def _clip(
             text_source=recording.text_source,
             split_group=plan.split_group,
             split_origin=plan.split_origin,
-            imu_source_rate_hz=imu_rate_hz,
+            imu_source_rate_hz=None if source is None else source.track.rate_hz,
             sim_id=None if events is None else job.config.sim_id,
         ),
         window_policy=plan.window_policy,

@@ -47,6 +47,8 @@ class BuildConfig:
         longest_gap_s: gaps in the IMU up to this length are interpolated over, longer ones masked.
         max_gap_fraction: a window with a larger share of masked IMU samples is rejected.
         min_imu_score: a window whose IMU scores less is rejected (1 nothing wrong, 0 useless).
+        sync: whether IMU and video share their clock: `check` measures it and says so in
+            `align_*`, `correct` moves the IMU where it is off and known by how much, `off`.
         events: whether clips need events; --no-events builds clips without.
         sensor: event sensor size, `346x260` (DAVIS346), ... or `native` (the video's own).
         fit: `crop` cuts the video to the sensor's aspect, `stretch` distorts it (as v2e does).
@@ -78,6 +80,7 @@ class BuildConfig:
     longest_gap_s: float = 0.05
     max_gap_fraction: float = 0.0
     min_imu_score: float = 0.0
+    sync: Literal["off", "check", "correct"] = "check"
     events: bool = True
     sensor: str = "346x260"
     fit: Literal["crop", "stretch"] = "crop"
@@ -105,6 +108,8 @@ class BuildConfig:
             raise UsageError("--max-gap-fraction must lie in [0, 1], --longest-gap-seconds above 0")
         if not 0 <= self.min_imu_score <= 1:
             raise UsageError(f"--min-imu-score: got {self.min_imu_score}, need 0 to 1")
+        if self.sync not in ("off", "check", "correct"):
+            raise UsageError(f"--sync: got {self.sync!r}, need 'off', 'check' or 'correct'")
         # Parsing here makes a bad value a usage error before any work is done.
         self.dvs, self.upsampling, self.sensor_wh  # noqa: B018
         spans_us, window_us = self.span_policy.reach_us, self.window_policy.length_us

@@ -1,8 +1,8 @@
 """Synchronisation of recordings: which frames and which IMU are compared, and what follows.
 
 Of a long video a quarter is read (two minutes at least), in blocks spread over it: with one clock
-segment that is all an offset and a drift need. Where the IMU's clock steps back, everything is read,
-so that each segment is seen.
+segment that is all an offset and a drift need. Where the IMU's clock steps back, everything is
+read, so that each segment is seen.
 """
 
 from collections.abc import Iterator
@@ -48,8 +48,8 @@ class SyncJob:
 
     Attributes:
         video: mp4 and the like, or an Aria VRS file.
-        imu: file with the IMU, on the video's clock as far as is known; None where the video's own
-            file holds it (GoPro, Aria).
+        imu: file with the IMU, on the video's clock as far as is known, or a folder that holds one
+            of the video's name; None where the video's own file holds it (GoPro, Aria).
         focal_per_width: focal length over the picture's width, where it is known.
         config: settings.
         figure: whether to draw.
@@ -80,7 +80,7 @@ def find_jobs(inputs: tuple[Path, ...], imu: Path | None, template: SyncJob) -> 
 
     Raises:
         UsageError: no videos, or one IMU file for several.
-        RecordingError: a path that does not exist, or not exactly one IMU file for a video.
+        RecordingError: a path that does not exist.
     """
     videos: list[Path] = []
     for path in inputs:
@@ -97,27 +97,15 @@ def find_jobs(inputs: tuple[Path, ...], imu: Path | None, template: SyncJob) -> 
         raise RecordingError(f"{imu}: no such file or folder; check the path")
     if imu is not None and imu.is_file() and len(videos) > 1:
         raise UsageError(f"--imu: got one file for {len(videos)} videos; give a folder of them")
-    return [replace(template, video=video, imu=_imu_of(video, imu)) for video in videos]
-
-
-def _imu_of(video: Path, imu: Path | None) -> Path | None:
-    if imu is None or imu.is_file():
-        return imu
-    candidates = [imu / f"{video.stem}{suffix}" for suffix in IMU_SUFFIXES]
-    present = [path for path in candidates if path.is_file()]
-    if len(present) != 1:
-        raise RecordingError(
-            f"{video.name}: got {len(present)} IMU files in {imu}, need one: "
-            f"{' or '.join(path.name for path in candidates)}"
-        )
-    return present[0]
+    return [replace(template, video=video, imu=imu) for video in videos]
 
 
 def sync_file(job: SyncJob) -> SyncOutcome:
     """Reads, compares and judges one file; nothing is written.
 
     Raises:
-        RecordingError: the video or the IMU cannot be read.
+        RecordingError: the video or the IMU cannot be read, or the folder does not hold exactly one
+            IMU file for the video.
         MissingDependency: an Aria file without its reader.
     """
     with located(job.video.name):
@@ -177,11 +165,24 @@ def write_figure(path: Path, sections: list[str]) -> None:
 
 
 def _read_imu(job: SyncJob) -> ImuTrack:
-    source = job.imu or job.video
+    source = _imu_source(job)
     suffix = source.suffix.lower()
     if suffix == ".vrs":
         return read_vrs_imu(source)
     return read_gopro_imu(source) if suffix in VIDEO_SUFFIXES else read_imu(source)
+
+
+def _imu_source(job: SyncJob) -> Path:
+    if job.imu is None or not job.imu.is_dir():
+        return job.imu or job.video
+    candidates = [job.imu / f"{job.video.stem}{suffix}" for suffix in IMU_SUFFIXES]
+    present = [path for path in candidates if path.is_file()]
+    if len(present) != 1:
+        raise RecordingError(
+            f"got {len(present)} IMU files in {job.imu.name}, need one: "
+            f"{' or '.join(path.name for path in candidates)}"
+        )
+    return present[0]
 
 
 def _frames(path: Path, track: ImuTrack) -> Iterator[FrameChunk]:

@@ -1,0 +1,206 @@
+"""`croissant.json`: the dataset in MLCommons' Croissant 1.1 (JSON-LD), for catalogues and loaders.
+
+Fields are described as the Hub describes Parquet (huggingface/dataset-viewer
+libs/libcommon/src/libcommon/croissant_utils.py). Files are named by patterns: their hashes are in
+`manifest.jsonl`. No date is in it, so that the same shards give the same bytes.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from egotriad.manifests.schema import TABLES
+from egotriad.pipelines.card_front import FOLDERS, front_matter
+from egotriad.pipelines.licences import licences_of
+from egotriad.pipelines.plan import BuildConfig
+
+__all__ = ["croissant"]
+
+CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "arrayShape": "cr:arrayShape",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isArray": "cr:isArray",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+TYPES = {
+    "string": "sc:Text",
+    "bool": "sc:Boolean",
+    "float": "cr:Float32",
+    "int32": "cr:Int32",
+    "int64": "cr:Int64",
+    "uint16": "cr:UInt16",
+}
+
+
+def croissant(
+    title: str, lines: Sequence[dict[str, Any]], stats: dict[str, Any], config: BuildConfig
+) -> str:
+    """The text of `croissant.json`.
+
+    Args:
+        title: name for people.
+        lines: of the manifest.
+        stats: of `stats.shard_stats`.
+        config: the build's configuration.
+    """
+    front = front_matter(title, lines, stats)
+    tables = [entry["config_name"] for entry in front["configs"]]
+    ids = sorted({name for s in stats["splits"].values() for name in s["values"]["license_id"]})
+    contents = "narrations" + (", IMU" if config.imu else "")
+    contents += ", synthetic event-camera data" if config.events else ""
+    document = {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": [
+            "http://mlcommons.org/croissant/1.1",
+            "http://mlcommons.org/croissant/RAI/1.0",
+        ],
+        "name": title,
+        "description": f"Windows of egocentric recordings ({config.window_policy.describe()}) with "
+        f"{contents}.",
+        "license": [item.url or item.id for item in licences_of(ids)],
+        "keywords": front["tags"],
+        "inLanguage": front["language"],
+        "isLiveDataset": False,
+        **_responsibility(stats, config),
+        "distribution": [_files(table) for table in tables],
+        "recordSet": [_records(table) for table in tables],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _files(table: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": f"{table}-files",
+        "name": f"{table}-files",
+        "description": f"Parquet files of the table {table}; hashes are in manifest.jsonl.",
+        "encodingFormat": "application/x-parquet",
+        "includes": f"{FOLDERS[table]}/*.parquet",
+    }
+
+
+def _records(table: str) -> dict[str, Any]:
+    split = {
+        "@type": "cr:Field",
+        "@id": f"{table}/split",
+        "name": "split",
+        "description": "train, validation or test, from the file's name",
+        "dataType": "sc:Text",
+        "source": {
+            "fileSet": {"@id": f"{table}-files"},
+            "extract": {"fileProperty": "filename"},
+            "transform": {"regex": r"^(\w+)-\d+-of-\d+\.parquet$"},
+        },
+    }
+    return {
+        "@type": "cr:RecordSet",
+        "@id": table,
+        "name": table,
+        "description": "one row per window",
+        "key": {"@id": f"{table}/window_id"},
+        "field": [split, *(_field(table, column) for column in TABLES[table])],
+    }
+
+
+def _field(table: str, column: pa.Field) -> dict[str, Any]:
+    words = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
+    head = {"@type": "cr:Field", "@id": f"{table}/{column.name}", "name": column.name}
+    if words:
+        head["description"] = "; ".join(f"{key}: {value}" for key, value in words.items())
+    return head | _typed(table, column.name, column.type, f"{table}/{column.name}", ())
+
+
+def _typed(
+    table: str, column: str, kind: pa.DataType, where: str, path: tuple[str, ...]
+) -> dict[str, Any]:
+    """What an Arrow type is in Croissant; `path` leads from the column to a field of a struct."""
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        shape = []
+        while pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+            shape.append(kind.list_size if pa.types.is_fixed_size_list(kind) else -1)
+            kind = kind.value_type
+        inner = _typed(table, column, kind, where, path)
+        return inner | {"isArray": True, "arrayShape": ",".join(map(str, shape))}
+    if column == "event_preview":
+        source = _source(table, column, ("bytes",))
+        return {"dataType": "sc:ImageObject", "source": source}
+    if pa.types.is_struct(kind):
+        return {
+            "subField": [
+                {"@type": "cr:Field", "@id": f"{where}/{field.name}", "name": field.name}
+                | _typed(table, column, field.type, f"{where}/{field.name}", (*path, field.name))
+                for field in kind
+            ]
+        }
+    return {"dataType": TYPES[str(kind)], "source": _source(table, column, path)}
+
+
+def _source(table: str, column: str, path: tuple[str, ...]) -> dict[str, Any]:
+    source: dict[str, Any] = {
+        "fileSet": {"@id": f"{table}-files"},
+        "extract": {"column": column},
+    }
+    return source | ({"transform": [{"jsonPath": name} for name in path]} if path else {})
+
+
+def _responsibility(stats: dict[str, Any], config: BuildConfig) -> dict[str, Any]:
+    """Croissant's responsible-AI properties, each a fact of this build."""
+    splits = stats["splits"].values()
+    sources = sorted({name for split in splits for name in split["values"]["source"]})
+    texts = sorted({name for split in splits for name in split["values"]["text_source"]})
+    steps = [f"windows {config.window_policy.describe()}"]
+    tools, limits = [], ["few wearers; one annotator's choice of what mattered at one moment"]
+    if config.imu:
+        steps.append(f"IMU resampled to {config.imu_rate_hz:g} Hz from true time stamps")
+    if config.events:
+        steps.append(f"events computed from video frames, sim_id {config.sim_id}")
+        tools.append("egotriad's model of an event camera (parameters in provenance.json)")
+        limits.append("events are synthetic: between two frames they follow from interpolation")
+    values: dict[str, Any] = {
+        "rai:dataCollection": f"cut from recordings of {', '.join(sources)}",
+        "rai:dataCollectionType": ["Secondary Data Analysis"],
+        "rai:dataPreprocessingProtocol": steps,
+        "rai:dataAnnotationProtocol": [f"origin of texts: {', '.join(texts)}"],
+        "rai:machineAnnotationTools": tools,
+        "rai:dataBiases": ["activities and places are those the source chose to record"],
+        "rai:dataLimitations": limits,
+        "rai:personalSensitiveInformation": [
+            "body motion and texts of people's acts; wearers' ids as in the source; no video"
+        ],
+        "rai:dataReleaseMaintenancePlan": "revisions are tagged; files never change under a tag",
+    }
+    return {name: value for name, value in values.items() if value}
