@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from egotriad.alignment.loader import pad_ids
+from egotriad.alignment.loader_memory import pad_ids
 from egotriad.alignment.target_outputs import TargetOutput
 from egotriad.alignment.train_draft import DraftTraining, train_draft
 from egotriad.alignment.training import Trained

@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from egotriad.converters.event_noise import hot_pixels, is_supported, quiet_rate_hz
+from egotriad.converters.event_rhythm import layering, vector_strength
 from egotriad.converters.event_stats import (
     EventStats,
     event_stats,
-    hot_pixels,
     interval_distance,
     interval_quantiles,
-    is_supported,
-    layering,
     merged,
-    quiet_rate_hz,
-    vector_strength,
 )
 from egotriad.manifests import Events, Span
 from egotriad.manifests.errors import UsageError

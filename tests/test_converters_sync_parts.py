@@ -103,7 +103,6 @@ def scanned(values: list[float]) -> Scan:
     return Scan(
         offset_us=100_000.0 * np.arange(len(values)),
         correlation=np.array(values),
-        seconds=np.ones(len(values)),
     )
 
 

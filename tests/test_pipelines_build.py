@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 
+from egotriad.converters.video import FrameChunk, read_frames
 from egotriad.manifests import Alignment, ImuTrack, Narration, Recording, SensorStream
 from egotriad.manifests.errors import RecordingError, UsageError
 from egotriad.manifests.shards import read_shards
@@ -195,6 +196,24 @@ def test_a_gap_in_the_imu_rejects_its_window_only(recording: Recording, tmp_path
     assert 0.4 < 1 - masked.imu.valid.mean() < 0.6
     assert np.isnan(masked.imu.data[:, ~masked.imu.valid]).all()
     assert masked.qc.imu_gap_fraction == pytest.approx(1 - masked.imu.valid.mean(), abs=1e-6)
+
+
+def test_frames_too_far_apart_reject_the_windows_between_them(
+    recording: Recording, tmp_path: Path
+) -> None:
+    def with_a_hole(**options: Any) -> Iterator[Any]:
+        for chunk in read_frames(recording.video_path, chunk_frames=7, **options):
+            keep = (chunk.t_us < 1_300_000) | (chunk.t_us > 2_200_000)
+            if keep.any():
+                yield FrameChunk(chunk.luma[keep], chunk.t_us[keep])
+
+    holed = dataclasses.replace(recording, read_video=with_a_hole)
+    report = make([holed], tmp_path)
+    assert report.rejected == {"video-gap": 2}
+    starts = [clip.t_start_us for clip in read_shards(tmp_path / "out")]
+    assert starts == [0, 3_000_000]
+    reasons = (tmp_path / "out" / "rejected.jsonl").read_text()
+    assert "no frame between 1.267 and 2.233 s" in reasons
 
 
 def test_a_video_shorter_than_its_recording_rejects_the_rest(

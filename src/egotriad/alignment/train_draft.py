@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from egotriad.alignment.loader import pad_ids, shuffled_batches
+from egotriad.alignment.loader_memory import pad_ids, shuffled_batches
 from egotriad.alignment.target_outputs import TargetOutput, read_target_outputs
 from egotriad.alignment.training import (
     Progress,

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from egotriad.alignment.loader import FrameStore, pad_ids, shuffled_batches
+from egotriad.alignment.loader_memory import FrameStore, pad_ids, shuffled_batches
 from egotriad.alignment.training import (
     Progress,
     Seen,

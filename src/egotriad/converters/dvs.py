@@ -22,7 +22,7 @@ Where v2e is known to be off we differ by default:
 `timing="slots", compat="v2e"` gives v2e's own events.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +144,7 @@ class DvsEmulator:
         self._seed, self._recording = seed, recording
         self._backend = backend
         given = (pos_thres_map, neg_thres_map, leak_rate_map)
+        _check_backend(backend, config, given)
         self._maps = _maps(config, size_wh, given, seed=seed, recording=recording)
         self._engine: Engine | None = None
         self._number = 0
@@ -196,7 +197,7 @@ class DvsEmulator:
         if self._backend == "v2ecore":
             from egotriad.converters.dvs_v2ecore import V2ecoreEngine
 
-            return V2ecoreEngine(config, frame, start_us, seed=seed)
+            return V2ecoreEngine(config, frame, start_us, seed=seed, recording=recording)
         if config.moves_only:
             return LevelsEngine(config, frame, maps)
         if config.compat == "v2e":
@@ -248,6 +249,19 @@ class DvsEmulator:
                 f"steps of 1 to {MAX_INTERVAL_US} us; drop repeated frames, and start a new "
                 "emulator where the clock jumps"
             )
+
+
+def _check_backend(
+    backend: str, config: DvsConfig, maps: tuple[NDArray[np.float32] | None, ...]
+) -> None:
+    if backend not in get_args(Backend):
+        raise UsageError(f"backend: got {backend!r}, need {', '.join(get_args(Backend))}")
+    if backend == "v2ecore":
+        from egotriad.converters.dvs_v2ecore import check_v2ecore
+
+        check_v2ecore(config)
+        if any(values is not None for values in maps):
+            raise UsageError("backend: got 'v2ecore' and a map, but v2e draws its own; use 'cpu'")
 
 
 def _maps(

@@ -85,8 +85,7 @@ def start_walk(
     difference, leak = np.zeros(frame.size, np.float32), mean_leak.copy()
     shot = no_shot_noise(frame.size)
     if config.shapes_signal:
-        some = np.quantile((maps.pos + maps.neg) / 2, (np.arange(32) + 0.5) / 32)
-        signal = Signal(config, log, some, seed=seed, recording=recording)
+        signal = Signal(config, log, seed=seed, recording=recording)
         log = signal.value
     if config.leak_rate_hz:
         key = key_of(seed, recording, "leak phase")

@@ -5,6 +5,7 @@ highest bit down; sorted keys are the canonical order (t, y, x, p) of one clip a
 Times are computed as in `dvs_place`, in float64 and in the same order of operations.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,9 +16,21 @@ from egotriad.manifests.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BatchEvents", "Clock", "HitList", "Intervals", "hit_keys", "new_clock", "sorted_events"]
+__all__ = [
+    "KEY_BITS",
+    "BatchEvents",
+    "Clock",
+    "HitList",
+    "Intervals",
+    "clip_ends",
+    "hit_keys",
+    "joined",
+    "new_clock",
+    "unpacked",
+]
 
-_KEY_BITS = 63
+KEY_BITS = 63
+"""Bits of a sort key, which is an int64 and not negative."""
 
 
 class Intervals(NamedTuple):
@@ -91,6 +104,13 @@ class BatchEvents(NamedTuple):
     ends: "Tensor"
 
 
+def joined(parts: Sequence[HitList]) -> HitList:
+    """All of them, one after the other."""
+    import torch
+
+    return HitList(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
 def new_clock(times_us: NDArray[np.float64], size_wh: tuple[int, int], device: str) -> Clock:
     """Intervals whose borders are `times_us`, float64 (C, n + 1).
 
@@ -106,10 +126,10 @@ def new_clock(times_us: NDArray[np.float64], size_wh: tuple[int, int], device: s
     time_bits = int((borders[:, -1:] - origin_us).max()).bit_length()
     address_bits = (2 * size_wh[0] * size_wh[1] - 1).bit_length()
     clip_bits = (len(times_us) - 1).bit_length()
-    if clip_bits + time_bits + address_bits > _KEY_BITS:
+    if clip_bits + time_bits + address_bits > KEY_BITS:
         raise UsageError(
             f"{len(times_us)} clips of {size_wh[0]}x{size_wh[1]} pixels over 2^{time_bits} us: "
-            f"need 2^{_KEY_BITS} sort keys or fewer; feed fewer frames or fewer clips at once"
+            f"need 2^{KEY_BITS} sort keys or fewer; feed fewer frames or fewer clips at once"
         )
     columns = (lead_us, np.diff(times_us), np.diff(borders) - 1, first_us - origin_us)
     intervals = Intervals(*(torch.from_numpy(c.reshape(-1)).to(device) for c in columns))
@@ -146,15 +166,13 @@ def hit_keys(hits: HitList, clock: Clock, *, slots: bool) -> "Tensor":
     return time << clock.address_bits | hits.address[row]
 
 
-def sorted_events(keys: "Tensor", clock: Clock) -> BatchEvents:
-    """The events of these keys, in order."""
+def unpacked(keys: "Tensor", clock: Clock) -> BatchEvents:
+    """The events of sorted keys."""
     import torch
 
-    keys = keys.sort().values
     address = keys & (1 << clock.address_bits) - 1
     time = keys >> clock.address_bits
     clip, pixel = time >> clock.time_bits, address >> 1
-    clips = torch.arange(1, len(clock.origin_us) + 1, device=keys.device)
     origin_us = torch.from_numpy(clock.origin_us).to(keys.device)
     y = pixel // clock.width
     return BatchEvents(
@@ -162,5 +180,14 @@ def sorted_events(keys: "Tensor", clock: Clock) -> BatchEvents:
         x=(pixel - y * clock.width).to(torch.uint16),
         y=y.to(torch.uint16),
         p=(address & 1).bool(),
-        ends=torch.searchsorted(clip, clips),
+        ends=clip_ends(keys, clock),
     )
+
+
+def clip_ends(keys: "Tensor", clock: Clock) -> "Tensor":
+    """Where the sorted keys of each clip end, int64 (C,)."""
+    import torch
+
+    next_clips = torch.arange(1, len(clock.origin_us), device=keys.device)
+    ends = torch.searchsorted(keys, next_clips << clock.time_bits + clock.address_bits)
+    return torch.cat([ends, ends.new_tensor([len(keys)])])

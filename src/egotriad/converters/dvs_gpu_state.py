@@ -1,11 +1,10 @@
 """What the event emulator keeps on a GPU, and how it gets there: tensors of several clips at once.
 
-Pixels are row-major; the pixels of a clip follow each other, then the clips. C clips of P pixels
-and n frames a call.
+C clips of P pixels each, n frames a call. Pixels are row-major, those of a clip together.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ __all__ = [
     "WalkState",
     "levels_state",
     "log_table",
+    "on_device",
     "walk_drive",
     "walk_input",
     "walk_state",
@@ -66,33 +66,34 @@ class WalkDrive(NamedTuple):
 
     Attributes:
         log_of_level: float32 (257,).
-        leak_factors: float32 (LEAK_FACTORS,) or (1,), equally likely ratios of a leak to its mean.
+        leak_factors: float32 (LEAK_FACTORS,), equally likely ratios of a leak to its mean.
         refractory_us: dead time after an event.
-        leak_keys: uint64 (C,), host array, generators of the draws from `leak_factors`.
+        leak_keys: of each clip, the generator of the draws from `leak_factors`.
     """
 
     log_of_level: "Tensor"
     leak_factors: "Tensor"
     refractory_us: float
-    leak_keys: NDArray[np.uint64]
+    leak_keys: tuple[np.uint64, ...]
 
 
 class ArrivalList(NamedTuple):
-    """Shot noise of one call, by frame, then clip, then pixel, then time.
+    """Shot noise of one call, by frame, then pixel, then time.
 
     Attributes:
-        ends: int64 (n C G,), where the arrivals of each group of `group` successive pixels end.
-        pixel: int32 (A,), within the clip.
+        ends: int64 (n C G,), where the arrivals of each group of successive pixels end: the groups
+            of a clip, then the clips, then the frames.
+        pixel: int32 (A,), among those of all clips.
         fraction: float32 (A,), where in the interval.
         on: bool (A,), polarity.
-        group: pixels in a group.
+        frame_ends: int64 (n,), host array, where the arrivals of each frame end.
     """
 
     ends: "Tensor"
     pixel: "Tensor"
     fraction: "Tensor"
     on: "Tensor"
-    group: int
+    frame_ends: NDArray[np.int64]
 
 
 class WalkInput(NamedTuple):
@@ -106,7 +107,7 @@ class WalkInput(NamedTuple):
         begin_us: float64 (C, n), start of each interval.
         length_us: float64 (C, n).
         dead: float32 (C, n), dead time as a fraction of the interval.
-        leak_key: int64 (C, n), bits of the generator of leaks.
+        leak_key: int64 (C, n), the bits of the generator of leaks.
         arrivals: shot noise; None without.
     """
 
@@ -121,75 +122,71 @@ class WalkInput(NamedTuple):
     arrivals: ArrivalList | None
 
 
-def log_table(device: str) -> "Tensor":
-    """Log intensity of each level, float32 (257,)."""
+def on_device(values: "NDArray[Any] | Tensor", device: str) -> "Tensor":
+    """A contiguous tensor on the device."""
     import torch
 
-    return torch.from_numpy(tables().log_of_level).to(device)
+    if isinstance(values, torch.Tensor):
+        return values.to(device).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+
+def log_table(device: str) -> "Tensor":
+    """Log intensity of each level, float32 (257,)."""
+    return on_device(tables().log_of_level, device)
 
 
 def levels_state(frames: NDArray[np.uint8], maps: Sequence[Maps], device: str) -> LevelsState:
-    """State that has memorised `frames`, uint8 (C, P)."""
-    import torch
-
-    level = torch.from_numpy(np.ascontiguousarray(frames).reshape(-1)).to(device)
+    """State that has memorised `frames`, uint8 (C, H, W)."""
     return LevelsState(
-        level=level,
-        base=log_table(device)[level.long()],
-        pos=_joined([each.pos for each in maps], device),
-        neg=_joined([each.neg for each in maps], device),
+        level=on_device(frames.ravel().copy(), device),
+        base=on_device(tables().log_of_level[frames.ravel()], device),
+        pos=on_device(np.concatenate([each.pos for each in maps]), device),
+        neg=on_device(np.concatenate([each.neg for each in maps]), device),
     )
 
 
 def walk_state(walks: Sequence[Walk], device: str) -> WalkState:
     """The states of all clips."""
-    return WalkState(
-        *(_joined([getattr(each, name) for each in walks], device) for name in WalkState._fields)
-    )
+    columns = ([getattr(walk, name) for walk in walks] for name in WalkState._fields)
+    return WalkState(*(on_device(np.concatenate(column), device) for column in columns))
 
 
 def walk_drive(drives: Sequence[Drive], device: str) -> WalkDrive:
     """The constants of all clips, which have one configuration."""
-    import torch
-
     return WalkDrive(
         log_of_level=log_table(device),
-        leak_factors=torch.from_numpy(drives[0].leak_factors).to(device),
+        leak_factors=on_device(drives[0].leak_factors, device),
         refractory_us=drives[0].refractory_us,
-        leak_keys=np.array([drive.leak_key for drive in drives], np.uint64),
+        leak_keys=tuple(drive.leak_key for drive in drives),
     )
 
 
 def walk_input(
-    frames: Sequence[WalkFrames], drive: WalkDrive, arrivals: ArrivalList | None, device: str
+    frames: Sequence[WalkFrames],
+    levels: "Tensor",
+    drive: WalkDrive,
+    arrivals: ArrivalList | None,
 ) -> WalkInput:
-    """The frames of all clips, as `dvs_engines.shaped` gives them."""
-    times_us = np.stack([each.times_us for each in frames])
-    numbers = frames[0].number + np.arange(times_us.shape[1] - 1)
-    length_us = np.diff(times_us)
-    leak_key = [[mix(key, number) for number in numbers] for key in drive.leak_keys]
+    """One call's frames of each clip, as `dvs_engines.shaped` gives them; `levels` on the device."""
+    device = str(levels.device)
+    borders_us = np.stack([each.times_us for each in frames])
+    length_us = np.diff(borders_us)
+    numbers = range(frames[0].number, frames[0].number + length_us.shape[1])
+    keys = [[np.uint64(mix(key, number)) for number in numbers] for key in drive.leak_keys]
+
+    def stacked(name: str) -> "Tensor | None":
+        arrays = [getattr(each, name) for each in frames]
+        return on_device(np.stack(arrays), device) if arrays[0].size else None
+
     return WalkInput(
-        levels=_stacked([each.levels for each in frames], device),
-        logs=_stacked([each.logs for each in frames], device) if frames[0].logs.size else None,
-        decay=_stacked([each.decay for each in frames], device) if frames[0].decay.size else None,
-        follow=_stacked([each.follow for each in frames], device)
-        if frames[0].follow.size
-        else None,
-        begin_us=_stacked(times_us[:, :-1], device),
-        length_us=_stacked(length_us, device),
-        dead=_stacked((drive.refractory_us / length_us).astype(np.float32), device),
-        leak_key=_stacked(np.array(leak_key, np.uint64).view(np.int64), device),
+        levels=levels,
+        logs=stacked("logs"),
+        decay=stacked("decay"),
+        follow=stacked("follow"),
+        begin_us=on_device(borders_us[:, :-1], device),
+        length_us=on_device(length_us, device),
+        dead=on_device((drive.refractory_us / length_us).astype(np.float32), device),
+        leak_key=on_device(np.array(keys, np.uint64).view(np.int64), device),
         arrivals=arrivals,
     )
-
-
-def _joined(arrays: Sequence[NDArray[np.float32]], device: str) -> "Tensor":
-    import torch
-
-    return torch.from_numpy(np.concatenate(arrays)).to(device)
-
-
-def _stacked(arrays: "Sequence[NDArray] | NDArray", device: str) -> "Tensor":
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(np.stack(arrays))).to(device)

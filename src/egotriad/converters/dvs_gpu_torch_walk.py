@@ -80,7 +80,7 @@ class _Noise:
             self.pixel = torch.empty(0, dtype=torch.int64, device=frames.levels.device)
             self.fraction, self.on = self.pixel.float(), self.pixel.bool()
         else:
-            here = slice(*arrivals.of_frame(k))
+            here = slice(arrivals.frame_ends[k - 1] if k else 0, arrivals.frame_ends[k])
             self.pixel = arrivals.pixel[here].long()
             self.fraction, self.on = arrivals.fraction[here], arrivals.on[here]
         follows = torch.zeros_like(self.on)
@@ -148,7 +148,8 @@ class _Pixels:
         awake = (self._wake_us - self._begin_us) / self._length_us
         self._start = torch.where(self._was_dead, awake.float(), 0.0)
         self._difference = torch.where(self._was_dead, 0.0, difference)
-        self._now, self._count = self._start, torch.zeros_like(pixel)
+        self._now = self._start
+        self._draws, self._events = torch.zeros_like(pixel), torch.zeros_like(pixel)
 
     def follow_lines(self, noise: _Noise) -> None:
         """Events of the pixels whose signal and leak are one straight line; who is to be walked."""
@@ -170,19 +171,106 @@ class _Pixels:
         events = torch.where(happens, later + 1, 0)
         first, step = exact_first.float(), exact_step.float()
         self._silent = (self._arrival < 0) & (events == 0) & ~self._was_dead
-        one_line = (events < 2) | (self._leak * self._length * MOST_LEAK <= slope)
+        one_line = (events < 2) | (self._leak * self._length * float(MOST_LEAK) <= slope)
         lined = (self._arrival < 0) & one_line & ~self._silent
         fires = lined & (events > 0)
         self._record(fires, on, events, first, step)
         last = first + (events - 1).float() * step + self._dead
         self._now = torch.where(fires, last, self._now)
-        self._renew_leak(fires, torch.zeros_like(self._count))
-        self._difference = torch.where(lined, 0.0, self._difference)
-        self._count = torch.where(lined, events.long().clamp_min(1), self._count)
+        self._difference, self._draws = torch.where(lined, 0.0, self._difference), lined.long()
         rest = self._change * (1 - self._now)
         inside = (-self._neg < rest) & (rest < self._pos)
-        self._walks = torch.where(lined, ~inside, ~self._silent) & (self._now <= 1)
+        self._walks = torch.where(lined, ~inside, ~self._silent)
 
     def walk(self, noise: _Noise) -> None:
         """Takes the pixels from event to event that signal, leak and noise move in turn."""
         import torch
+
+        walks = self._walks & (self._now <= 1)
+        while walks.any():
+            # The next crossing: at once, or where the line meets a threshold.
+            difference, change = self._difference, self._change
+            within = (-self._neg < difference) & (difference < self._pos)
+            on = torch.where(within, change > 0, difference > 0)
+            left = torch.where(on, self._pos, self._neg) - torch.where(on, difference, -difference)
+            event = self._now + torch.where(left > 0, left / change.abs(), 0.0)
+            arrives = self._next_arrivals(noise, walks)
+            arrival = self._arrival.clamp_min(0)
+            if len(noise.pixel):
+                arrives &= ~(noise.fraction[arrival] >= event)
+                event = torch.where(arrives, noise.fraction[arrival], event)
+                on = torch.where(arrives, noise.on[arrival], on)
+                self._arrival = torch.where(arrives, noise.follower[arrival], self._arrival)
+            walks = walks & (event <= 1)
+            ones = torch.ones_like(self._pixel, dtype=torch.int32)
+            self._record(walks, on, ones, event, torch.zeros_like(event))
+            self._now = torch.where(walks, event + self._dead, self._now)
+            self._difference = torch.where(walks, 0.0, self._difference)
+            self._draws = self._draws + 1
+            walks = walks & (self._now <= 1)
+
+    def _next_arrivals(self, noise: _Noise, walks: "Tensor") -> "Tensor":
+        """Lets the arrivals pass that meet a pixel in its dead time; whether any is left."""
+        import torch
+
+        while len(noise.pixel):
+            arrival = self._arrival.clamp_min(0)
+            passed = walks & (self._arrival >= 0) & (noise.fraction[arrival] < self._now)
+            if not passed.any():
+                break
+            self._arrival = torch.where(passed, noise.follower[arrival], self._arrival)
+        return walks & (self._arrival >= 0)
+
+    def _record(
+        self, fires: "Tensor", on: "Tensor", events: "Tensor", first: "Tensor", step: "Tensor"
+    ) -> None:
+        """Notes the events of some pixels, and renews their leaks."""
+        import torch
+
+        address = (self._pixel - self._clip * self._size) * 2 + on
+        first = self._events.float() if self._slots else first
+        interval = self._clip * self._n + self._k
+        columns = (interval, address, events.long(), first, step)
+        self.hits.append(HitList(*(column[fires] for column in columns)))
+        self._events = torch.where(fires, self._events + events, self._events)
+        counter = (self._pixel - self._clip * self._size) + (self._draws << 32)
+        draw = _shifted(_mixed(self._key, counter), _DRAW_SHIFT)
+        leak = self._mean_leak * self._factors[draw]
+        leak = torch.where(fires & (self._mean_leak != 0), leak, self._leak)
+        self._change = torch.where(
+            fires, self._change + (leak - self._leak) * self._length, self._change
+        )
+        self._leak = leak
+
+    def settled(self, state: WalkState, after: "Tensor") -> WalkState:
+        """The state at the end of the interval; `after` as at first."""
+        import torch
+
+        rest = self._difference + self._change * (1 - self._now)
+        sleeps = ~self._silent & (self._now > 1)
+        rest = torch.where(sleeps, _DEAD, rest)
+        rest = torch.where(self._silent, self._silent_after, rest)
+        woken_us = self._begin_us + self._now.double() * self._length_us
+        wake_us = torch.where(sleeps & (self._now > self._start), woken_us, self._wake_us)
+        return state._replace(
+            difference=after.index_copy(0, self._pixel, rest),
+            wake_us=state.wake_us.index_copy(0, self._pixel, wake_us),
+            leak=state.leak.index_copy(0, self._pixel, self._leak),
+        )
+
+
+def _mixed(key: "Tensor", counter: "Tensor") -> "Tensor":
+    """The 64 bits of `counter_rng.mix`, all int64."""
+    z = key + (counter + 1) * _signed(0x9E3779B97F4A7C15)
+    z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
+    return z ^ _shifted(z, 31)
+
+
+def _signed(bits: int) -> int:
+    return bits - (1 << 64)
+
+
+def _shifted(bits: "Tensor", by: int) -> "Tensor":
+    """`bits >> by` with zeros from above."""
+    return bits >> by & (1 << 64 - by) - 1

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from egotriad.converters.compiled import compiled
-from egotriad.converters.counter_rng import key_of, mix, uniform, uniforms
+from egotriad.converters.compiled import Int, compiled
+from egotriad.converters.counter_rng import key_of, mix, uniforms
+from egotriad.converters.simd import trailing_zeros
 
 __all__ = [
     "BLOCK",
@@ -20,7 +21,10 @@ __all__ = [
     "Maps",
     "ShotNoise",
     "arrive",
+    "draw_arrivals",
     "log_normal_map",
+    "most_arrivals",
+    "new_arrivals",
     "no_shot_noise",
     "shot_noise",
     "threshold_map",
@@ -34,6 +38,9 @@ MIN_MISMATCHED_LOG = 0.01
 
 SHOT_NOISE_DARKNESS = 0.75
 """Share of black's shot noise that white lacks: v2ecore/emulator.py, SHOT_NOISE_INTEN_FACTOR."""
+
+_WAIT_BITS = 10
+_HALF_LIFE = np.log(2.0)
 
 
 class Maps(NamedTuple):
@@ -66,6 +73,7 @@ class ShotNoise(NamedTuple):
             an outcome drawn uniformly (alias method).
         other: int32 (2 P,), the outcome instead, counted within the block.
         rate_of_level: float32 (256,), rate of shot noise relative to that of black.
+        waits: float64 (1024,), equally likely parts of an exponential wait beyond whole half-lives.
     """
 
     key: np.uint64
@@ -73,6 +81,7 @@ class ShotNoise(NamedTuple):
     keep: NDArray[np.float32]
     other: NDArray[np.int32]
     rate_of_level: NDArray[np.float32]
+    waits: NDArray[np.float64]
 
 
 class Arrivals(NamedTuple):
@@ -139,6 +148,7 @@ def shot_noise(
         keep=keep,
         other=other,
         rate_of_level=(1 - SHOT_NOISE_DARKNESS * brightness).astype(np.float32),
+        waits=-np.log1p(-(np.arange(1 << _WAIT_BITS) + 0.5) / (2 << _WAIT_BITS)),
     )
 
 
@@ -146,7 +156,9 @@ def no_shot_noise(pixels: int) -> ShotNoise:
     """The process that never has an event."""
     nothing = np.empty(0, np.float32)
     blocks = np.zeros(-(-pixels // BLOCK))
-    return ShotNoise(np.uint64(0), blocks, nothing, np.empty(0, np.int32), nothing)
+    return ShotNoise(
+        np.uint64(0), blocks, nothing, np.empty(0, np.int32), nothing, np.empty(0, np.float64)
+    )
 
 
 @compiled
@@ -168,37 +180,76 @@ def arrive(
         levels: uint8 (p,), luma of the pixels of the block.
         head: int32 (p,), all -1; becomes each pixel's first arrival.
     """
-    gap = 1 / (noise.per_us[block] * interval_us)  # mean distance, in intervals
-    room = np.int64(1 / gap + 10 * np.sqrt(1 / gap)) + 20
-    out = Arrivals(
+    space = new_arrivals(most_arrivals(noise.per_us[block] * interval_us))
+    count = draw_arrivals(noise, block, frame, interval_us, levels, head, space)
+    return Arrivals(
+        space.pixel[:count], space.fraction[:count], space.on[:count], space.follower[:count]
+    )
+
+
+@compiled
+def most_arrivals(mean: float) -> int:
+    """A number that a Poisson process with this mean never exceeds: ten standard deviations."""
+    return np.int64(mean + 10 * np.sqrt(mean)) + 20
+
+
+@compiled
+def new_arrivals(room: int) -> Arrivals:
+    """Space for `room` arrivals."""
+    return Arrivals(
         np.empty(room, np.int32),
         np.empty(room, np.float32),
         np.empty(room, np.bool_),
         np.empty(room, np.int32),
     )
+
+
+@compiled
+def draw_arrivals(
+    noise: ShotNoise,
+    block: int,
+    frame: int,
+    interval_us: float,
+    levels: NDArray[np.uint8],
+    head: NDArray[np.int32],
+    space: Arrivals,
+) -> int:
+    """As `arrive`, into `space`, which takes `most_arrivals`; their number."""
+    gap = 1 / (noise.per_us[block] * interval_us)  # mean distance, in intervals
     key = mix(mix(noise.key, frame), block)
     outcomes, first = np.uint64(2 * levels.size), 2 * block * BLOCK
     low = np.uint64(0xFFFFFFFF)
     count, draw = 0, 0
-    now = -np.log(uniform(key, draw)) * gap
-    while now < 1 and count < room:
+    now = _wait(mix(key, draw), noise.waits) * gap
+    while now < 1 and count < space.pixel.size:
         bits = mix(key, draw + 1)
         place = (bits >> np.uint64(32)) * outcomes
-        outcome = np.int64(place >> np.uint64(32))
-        if np.float32(place & low) >= noise.keep[first + outcome] * np.float32(2.0**32):
-            outcome = np.int64(noise.other[first + outcome])
+        drawn = first + np.int64(place >> np.uint64(32))
+        kept = np.float32(place & low) < noise.keep[drawn] * np.float32(2.0**32)
+        outcome = drawn - first if kept else np.int64(noise.other[drawn])
         on = outcome < levels.size
         pixel = outcome if on else outcome - levels.size
+        space.pixel[count], space.fraction[count], space.on[count] = pixel, now, on
         # The noise of a pixel that is not black is thinned.
-        if np.float32(bits & low) < noise.rate_of_level[levels[pixel]] * np.float32(2.0**32):
-            out.pixel[count], out.fraction[count], out.on[count] = pixel, now, on
-            count += 1
+        count += np.float32(bits & low) < noise.rate_of_level[levels[pixel]] * np.float32(2.0**32)
         draw += 2
-        now += -np.log(uniform(key, draw)) * gap
+        now += _wait(mix(key, draw), noise.waits) * gap
     for i in range(count - 1, -1, -1):
-        out.follower[i] = head[out.pixel[i]]
-        head[out.pixel[i]] = i
-    return Arrivals(out.pixel[:count], out.fraction[:count], out.on[:count], out.follower[:count])
+        space.follower[i] = head[space.pixel[i]]
+        head[space.pixel[i]] = i
+    return count
+
+
+@compiled
+def _wait(bits: Int, waits: NDArray[np.float64]) -> float:
+    """An exponentially distributed number of mean 1 from 64 random bits.
+
+    An exponential wait is a geometric number of half-lives (zeros before the lowest bit set) and
+    the part of a half-life that is left over. No logarithm, whose last bit differs between
+    mathematical libraries.
+    """
+    half_lives = trailing_zeros(bits | np.uint64(1 << (63 - _WAIT_BITS)))
+    return np.float64(half_lives) * _HALF_LIFE + waits[bits >> np.uint64(64 - _WAIT_BITS)]
 
 
 @compiled

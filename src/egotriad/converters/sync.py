@@ -205,6 +205,7 @@ class _Comparison:
             stretches=stretches,
             gain=fast_gain(fit),
             largest_offset_us=_largest_offset_us(segments, drift or 0.0),
+            interval_us=_interval_us(segments, fit.drift_interval_ppm or 0.0),
             measured_share=measured_s / sum(map(self._length_s, self.runs)),
             witness=witness,
         )
@@ -254,6 +255,19 @@ def _largest_offset_us(segments: Sequence[SegmentOffset], drift_ppm: float) -> f
         for t_us in (segment.start_us, segment.end_us)
     ]
     return max(ends, key=abs)
+
+
+def _interval_us(segments: Sequence[SegmentOffset], drift_interval_ppm: float) -> float:
+    """Half width at the end of the segment where it is largest, the drift's included."""
+    return max(
+        float(
+            np.hypot(
+                segment.interval_us,
+                drift_interval_ppm * 1e-6 * (segment.end_us - segment.start_us) / 2,
+            )
+        )
+        for segment in segments
+    )
 
 
 def _segment(fit: Fit, k: int, piece: GyroSegment, peak: Peak) -> SegmentOffset:

@@ -3,11 +3,11 @@
 Kalibr starts from the cross-correlation of angular speeds (Furgale, Rehder and Siegwart, Unified
 temporal and spatial calibration for multi-sensor systems, IROS 2013; its code,
 `findTimeshiftCameraImuPrior`). Speed needs no knowledge of how the sensors are mounted, but forgets
-the sense of every turn. We keep it, and correlate all three axes: at each offset the best linear
+the sense of every turn. We differ: all three axes are correlated. At each offset the best linear
 map from gyroscope to camera axes is fitted (it stands for mounting, axis order and focal length at
-once), and the multiple correlation measures the agreement. Offsets where too little of the
-recording has both are not judged; frames without a rotation and gaps of the gyroscope have no
-weight.
+once), and the multiple correlation measures the agreement; speeds are what a map of one row makes
+of it. Offsets where too little of the recording has both are not judged; frames without a rotation
+and gaps of the gyroscope have no weight.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from egotriad.converters.sync_gyro import GyroSegment
 from egotriad.converters.video_rotation import CameraRotation
 
-__all__ = ["Bins", "Peak", "Scan", "bins_of", "find_peak", "scan"]
+__all__ = ["BIN_US", "Bins", "Peak", "Scan", "bins_of", "find_peak", "scan"]
 
 Array = NDArray[np.float64]
 Feature = Callable[[Array], Array]
@@ -57,12 +57,10 @@ class Scan:
         offset_us: float64 (k,), added to IMU time.
         correlation: float64 (k,), multiple correlation, NaN where too little overlaps; of a single
             feature with its sign.
-        seconds: float64 (k,), length of what was compared.
     """
 
     offset_us: Array
     correlation: Array
-    seconds: Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +148,7 @@ def scan(
         seconds[k] = duration[row].sum()
         correlation[k] = _multiple_correlation(target[row], feature(np.concatenate(predicted)))
     correlation[seconds < LEAST_SHARE * seconds.max()] = np.nan
-    return Scan(offset_us=offsets, correlation=correlation, seconds=seconds)
+    return Scan(offset_us=offsets, correlation=correlation)
 
 
 def _multiple_correlation(target: Array, feature: Array) -> float:

@@ -2,7 +2,7 @@
 
 A robust fit goes with the majority and would pass over a part of the recording that is half a
 second off (facebookresearch/Ego4d#158 reports such parts). So every stretch of 10 s is heard on its
-own, and where one does not follow, the search is repeated for it alone.
+own, and searched for an offset that fits it better.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,8 @@ LEAST_EXPLAINED = 0.5
 """Of a moving stretch's motion; in the simulated world none has less than 0.8."""
 CLEARLY_EXPLAINED = 0.8
 STEP_US = 20_000
-LEAST_JUMP_US = 50_000
+LEAST_JUMP_US = 60_000
+NEAR_US = 200_000
 MOST_SEARCHED = 50
 ALIKE = 10.0
 """Neighbouring residuals are alike; so many count as one."""
@@ -44,8 +45,8 @@ class Stretches:
         moving: bool (m,), whether there is enough rotation to ask for agreement.
         explained: float64 (m,), share of the camera's motion that the fit explains, no outlier
             excused; below 0 where the fit makes it worse.
-        jump_us: float64 (m,), of stretches that do not follow, the offset from offset(t) at which
-            they do; NaN where there is none.
+        jump_us: float64 (m,), from offset(t), another offset at which the stretch follows far
+            better; NaN where there is none.
     """
 
     time_us: Array
@@ -76,8 +77,8 @@ class Stretches:
 def stretches_of(fit: Fit, pieces: Sequence[GyroSegment], *, search_us: int) -> Stretches:
     """Cuts the rows of a fit into stretches and judges each.
 
-    Its own offset is one Gauss-Newton step from the common one; where that explains too little, up
-    to 50 stretches are searched for a jump.
+    Its own offset is one Gauss-Newton step from the common one. A jump is searched near by for
+    every stretch that moves, and far off for up to 50 of those that the fit does not explain.
 
     Args:
         fit: of all rows.
@@ -99,8 +100,11 @@ def stretches_of(fit: Fit, pieces: Sequence[GyroSegment], *, search_us: int) -> 
     sigma = np.sqrt(ALIKE * variance / np.maximum(information, 1e-300))
     moving = np.bincount(of_row, power) / count > MOVING_RAD_S**2
     jump = np.full(len(count), np.nan)
-    for stray in np.flatnonzero(moving & (explained < LEAST_EXPLAINED))[:MOST_SEARCHED]:
-        jump[stray] = _jump(fit, pieces, np.flatnonzero(of_row == stray), search_us)
+    stray = moving & (explained < LEAST_EXPLAINED)
+    far = np.flatnonzero(stray)[:MOST_SEARCHED]
+    for place in np.flatnonzero(moving):
+        reach_us = search_us if place in far else min(NEAR_US, search_us)
+        jump[place] = _jump(fit, pieces, np.flatnonzero(of_row == place), reach_us)
     return Stretches(
         time_us=np.bincount(of_row, fit.time_us) / count,
         offset_us=np.where(sigma < SIGMA_US, pull / np.maximum(information, 1e-300), np.nan),
@@ -111,19 +115,22 @@ def stretches_of(fit: Fit, pieces: Sequence[GyroSegment], *, search_us: int) -> 
     )
 
 
-def _jump(fit: Fit, pieces: Sequence[GyroSegment], rows: NDArray[np.intp], search_us: int) -> float:
-    """Where rows of one segment follow the fitted map best, from offset(t); NaN for nowhere."""
+def _jump(fit: Fit, pieces: Sequence[GyroSegment], rows: NDArray[np.intp], reach_us: int) -> float:
+    """Where rows of one segment follow the fitted map far better than at offset(t), or NaN."""
     number = int(fit.piece[rows[0]])
     shift = fit.offset_at(number, fit.time_us[rows])
     start, end = fit.start_us[rows] - shift, fit.end_us[rows] - shift
-    best, jump = CLEARLY_EXPLAINED, np.nan
-    for lag in range(-search_us, search_us + 1, STEP_US):
+    steps = reach_us // STEP_US
+    lags = STEP_US * np.arange(-steps, steps + 1)
+    left = np.ones(len(lags))  # share of the camera's motion that is not explained
+    for k, lag in enumerate(lags):
         rate, known = pieces[number].mean_rate(start - lag, end - lag)
-        if known.sum() < len(rows) / 2 or abs(lag) < LEAST_JUMP_US:
+        if known.sum() < len(rows) / 2:
             continue
         observed, predicted = fit.observed[rows[known]], rate[known] @ fit.linear_map.T
         observed, predicted = observed - observed.mean(axis=0), predicted - predicted.mean(axis=0)
-        share = 1 - float(((observed - predicted) ** 2).sum() / max((observed**2).sum(), 1e-300))
-        if share > best:
-            best, jump = share, float(lag)
-    return jump
+        power = max(float((observed**2).sum()), 1e-300)
+        left[k] = float(((observed - predicted) ** 2).sum()) / power
+    best = int(left.argmin())
+    clear = left[best] < min(1 - CLEARLY_EXPLAINED, left[steps] / 2)
+    return float(lags[best]) if clear and abs(lags[best]) >= LEAST_JUMP_US else np.nan

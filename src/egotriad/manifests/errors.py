@@ -8,6 +8,8 @@ EgotriadError                 anything a user, a file or a network can cause
 ├── RecordingError            a recording cannot be read (the rest of the build goes on)
 ├── ClipRejected              one window cannot become a clip (counted under its reason)
 ├── ShardError                shards on disk are missing, malformed or of another version
+├── PushError                 the Hub refused a push, or holds something else than was sent
+│   └── PushInterrupted       the connection or the Hub failed: exit code 75, run again
 ├── TokenizerMismatch         draft and target do not share their vocabulary
 ├── CheckpointError           a model folder is incomplete or belongs to something else
 └── EvaluationError           a measurement would not mean what its name says
@@ -25,6 +27,8 @@ __all__ = [
     "EgotriadError",
     "EvaluationError",
     "MissingDependency",
+    "PushError",
+    "PushInterrupted",
     "RecordingError",
     "ShardError",
     "TokenizerMismatch",
@@ -76,6 +80,16 @@ class ClipRejected(EgotriadError):
 
 class ShardError(EgotriadError):
     """Shards on disk are missing, malformed or of another version."""
+
+
+class PushError(EgotriadError):
+    """The Hub refused a push, or holds something else than was sent."""
+
+
+class PushInterrupted(PushError):
+    """The connection or the Hub failed on the way; the same command goes on from there."""
+
+    exit_code = 75
 
 
 class TokenizerMismatch(EgotriadError):

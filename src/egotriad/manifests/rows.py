@@ -1,6 +1,7 @@
 """Clips to Arrow rows and back, without a Python object per sample or event."""
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from egotriad.manifests.events import Events, Span
 from egotriad.manifests.schema import EVENTS, WINDOWS
 
 __all__ = ["clips_of", "event_table", "events_of", "ms_to_idx", "union_us", "window_table"]
+
+EVENT_LISTS = ("ev_t", "ev_x", "ev_y", "ev_p", "ev_ms_to_idx")
+EVENT_COLUMNS = ["window_id", "sensor_width", "sensor_height", *EVENT_LISTS]
+"""What `events_of` needs, and the row's key."""
 
 
 def window_table(
@@ -119,13 +124,15 @@ def union_us(spans: Sequence[Span]) -> int:
     return covered
 
 
-def ms_to_idx(t_us: NDArray[np.int64], duration_us: int) -> NDArray[np.int32]:
+def ms_to_idx(t_us: NDArray[np.int64] | NDArray[np.int32], duration_us: int) -> NDArray[np.int32]:
     """DSEC's index: entry ms is the first event at or after ms * 1000 us.
 
     Returns:
         int32 (ceil(duration_ms) + 1,). Source: uzh-rpg/DSEC scripts/utils/eventslicer.py.
     """
     edges = np.arange(-(-duration_us // 1000) + 1, dtype=np.int64) * 1000
+    # In the times' own type: otherwise all of them would be converted.
+    edges = np.minimum(edges, np.iinfo(t_us.dtype).max).astype(t_us.dtype)
     return np.searchsorted(t_us, edges, side="left").astype(np.int32)
 
 
@@ -176,36 +183,53 @@ def event_table(clip: Clip) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=EVENTS)
 
 
-def events_of(table: pa.Table) -> Events:
-    """The events of a one-row `events` table, as int64, uint16, uint16, bool."""
+def events_of(table: pa.Table, span: Span | None = None) -> Events:
+    """The events of a one-row `events` table, as int64, uint16, uint16, bool.
 
-    def column(name: str) -> NDArray[Any]:
-        values = table.column(name).combine_chunks().flatten()
-        return values.to_numpy(zero_copy_only=False)
-
-    size_wh = (table.column("sensor_width")[0].as_py(), table.column("sensor_height")[0].as_py())
-    return Events(
-        t_us=column("ev_t").astype(np.int64),
-        x=column("ev_x"),
-        y=column("ev_y"),
-        p=column("ev_p"),
-        size_wh=size_wh,
+    Args:
+        table: at least `EVENT_COLUMNS`.
+        span: only events with start_us <= t < end_us, times unchanged; None = all.
+    """
+    columns = {name: table.column(name).chunk(0).flatten() for name in EVENT_LISTS}
+    t = columns["ev_t"].to_numpy()
+    low, high = 0, len(t)
+    if span is not None:
+        # Entry ms is the first event at or after ms: the spans' ends lie between two entries.
+        index = columns["ev_ms_to_idx"].to_numpy()
+        ends = np.array([span.start_us, span.end_us])
+        below, above = np.clip([ends // 1000, -(-ends // 1000)], 0, len(index) - 1)
+        low, high = (
+            int(index[a] + np.searchsorted(t[index[a] : index[b]], end))
+            for a, b, end in zip(below, above, ends, strict=True)
+        )
+    x, y, p = (
+        columns[name][low:high].to_numpy(zero_copy_only=False) for name in ("ev_x", "ev_y", "ev_p")
     )
+    size_wh = (table.column("sensor_width")[0].as_py(), table.column("sensor_height")[0].as_py())
+    return Events(t_us=t[low:high].astype(np.int64), x=x, y=y, p=p, size_wh=size_wh)
 
 
 def clips_of(table: pa.Table, split: str) -> Iterator[tuple[Clip, int | None]]:
-    """(clip without events, its event row) for every row of a `windows` table."""
-    imu = table.column("imu").combine_chunks()
-    offsets = imu.offsets.to_numpy()
-    samples = imu.values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 6)
+    """(clip without events, its event row) for every row of a `windows` table.
+
+    Without the columns `imu` and `imu_mask`, `Clip.imu` is None.
+    """
     light = table.drop_columns(
         [name for name in ("imu", "event_preview") if name in table.column_names]
     )
-    for index, row in enumerate(light.to_pylist()):
-        data = None
-        if imu[index].is_valid:
-            data = np.ascontiguousarray(samples[offsets[index] : offsets[index + 1]].T)
+    windows = _imu_of(table) if "imu" in table.column_names else repeat(None)
+    for row, data in zip(light.to_pylist(), windows, strict=False):
         yield _clip(row, data, split), row["event_row"]
+
+
+def _imu_of(table: pa.Table) -> Iterator[NDArray[np.float32] | None]:
+    """The (6, T) samples of every row, None where there are none."""
+    for chunk in table.column("imu").chunks:
+        offsets = chunk.offsets.to_numpy()
+        samples = chunk.values.flatten().to_numpy().reshape(-1, 6)
+        for index, present in enumerate(chunk.is_valid().to_pylist()):
+            first, end = offsets[index : index + 2]
+            yield np.ascontiguousarray(samples[first:end].T) if present else None
 
 
 def _clip(row: dict[str, Any], data: NDArray[np.float32] | None, split: str) -> Clip:

@@ -63,7 +63,9 @@ def open_source(path: Path | str) -> ShardSource:
     if path.startswith("hf://"):
         hub = HUB_ID.fullmatch(path.removeprefix("hf://").removeprefix("datasets/").rstrip("/"))
         if hub is None:
-            raise ShardError(f"{path}: is no Hub dataset; write hf://user/name or .../name@revision")
+            raise ShardError(
+                f"{path}: is no Hub dataset; write hf://user/name or .../name@revision"
+            )
         return HubSource(hub["repo"], hub["revision"])
     if "://" in path:
         return _url_source(path)
@@ -176,7 +178,7 @@ class HubSource:
                 f"{where}: the Hub cannot be reached and its local cache lacks files of this "
                 "build; go online once, or give the folder of a copy"
             ) from exc
-        except (OSError, ValueError, *errors.HfHubHTTPError.__bases__) as exc:
+        except (OSError, ValueError, getattr(errors, "HTTPError", OSError)) as exc:
             raise ShardError(f"{where}: cannot be fetched from the Hub ({exc}); try again") from exc
         return Path(folder)
 
@@ -190,7 +192,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 def _url_source(url: str) -> UrlSource:
     try:
-        from fsspec.core import url_to_fs
+        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
     except ImportError as exc:
         raise MissingDependency(
             "reading shards from a URL needs fsspec; pip install 'egotriad[hub]'"

@@ -12,6 +12,7 @@ from egotriad.pipelines.card_front import front_matter
 from egotriad.pipelines.card_yaml import to_yaml
 from egotriad.pipelines.licences import licences_of
 from egotriad.pipelines.plan import BuildConfig
+from egotriad.pipelines.stats import value_counts
 
 __all__ = ["dataset_card"]
 
@@ -44,26 +45,25 @@ def dataset_card(
         rejected: reason -> windows that did not become rows.
         quarantined: class of error -> recordings that could not be read.
     """
-    splits: dict[str, Any] = stats["splits"]
     sections = (
         f"# {title}",
         _summary(config),
         "## Dataset Details",
-        _table(splits),
-        _details(splits, config),
+        _table(stats["splits"]),
+        _details(stats, config),
         _left_out(rejected, quarantined),
         "## Uses",
         _uses(config),
         "## Dataset Structure",
         _structure(config),
         "## Dataset Creation",
-        _collection(splits, config),
-        _annotation(splits, config),
-        _people(splits),
+        _collection(stats, config),
+        _annotation(stats, config),
+        _people(stats),
         "## Bias, Risks, and Limitations",
-        _limits(splits, config),
+        _limits(stats, config),
         "## Citation",
-        f"Cite what it is made of: {_names(splits, 'source')}. Name the builder and the "
+        f"Cite what it is made of: {_names(stats, 'source')}. Name the builder and the "
         f"configuration: egotriad, `{config.hash}`.",
         "## Dataset Card Contact",
         "Whoever published this repository; on the Hub, its Community tab.",
@@ -94,19 +94,19 @@ def _table(splits: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def _details(splits: Mapping[str, Any], config: BuildConfig) -> str:
-    licences = licences_of(_counts(splits, "license_id"))
+def _details(stats: dict[str, Any], config: BuildConfig) -> str:
+    licences = licences_of(value_counts(stats, "license_id"))
     terms = "; ".join(
         f"`{item.id}` ({item.title}{f', {item.url}' if item.url else ''})"
         + ("" if item.redistributable else ": **do not hand on**")
         for item in licences
     )
     return f"""\
-- **Made from**: {_names(splits, "source")} (versions {_names(splits, "source_version")}).
+- **Made from**: {_names(stats, "source")} (versions {_names(stats, "source_version")}).
 - **Licence** (column `license_id`): {terms}.
 - **Built by** egotriad (configuration `{config.hash}`); every parameter, version and source hash is
   in `provenance.json`, statistics of every column are in `stats.json`.
-- **Splits** are by wearer, never by window (salt `{SALT}`): {_tally(splits, "split_origin")}."""
+- **Splits** are by wearer, never by window (salt `{SALT}`): {_tally(stats, "split_origin")}."""
 
 
 def _left_out(rejected: Mapping[str, int], quarantined: Mapping[str, int]) -> str:
@@ -120,14 +120,12 @@ def _left_out(rejected: Mapping[str, int], quarantined: Mapping[str, int]) -> st
 
 
 def _uses(config: BuildConfig) -> str:
-    outside = "recognising or tracking people; judging a person's health or work"
-    if config.events:
-        outside += "; measuring event sensors: no real one was involved"
+    sensors = " Measuring event sensors: no real one was involved." if config.events else ""
     return f"""\
 **Direct use**: training and measuring models that tell from motion what a wearer does, as drafts
 for speculative decoding of multimodal targets.
 
-**Out of scope**: {outside}."""
+**Out of scope**: recognising or tracking people; judging a person's health or work.{sensors}"""
 
 
 def _structure(config: BuildConfig) -> str:
@@ -169,33 +167,35 @@ def _load_events(config: BuildConfig) -> str:
     return 'events = load_dataset("FOLDER", "events", streaming=True)\n' if config.events else ""
 
 
-def _collection(splits: Mapping[str, Any], config: BuildConfig) -> str:
+def _collection(stats: dict[str, Any], config: BuildConfig) -> str:
     text = f"""\
 ### Collection and processing
 
 - `window_policy` holds the rule that laid the window; with it, `t_start_us` and `duration_us` the
   same window can be cut from the recording again.
-- Clocks of IMU and video (`align_status`): {_tally(splits, "align_status")}."""
+- Clocks of IMU and video (`align_status`): {_tally(stats, "align_status")}."""
     if config.imu:
         text += f"""
-- **IMU**: rows `ax ay az gx gy gz`, m/s^2 with gravity and rad/s, in the sensor's own axes
-  (`imu_kind`: {_tally(splits, "imu_kind")}), resampled to {config.imu_rate_hz:g} Hz from true time
-  stamps ({_source_rates(splits)}); `imu_mask` is false where there were none. Not normalised."""
+- **IMU**: rows `ax ay az gx gy gz`, m/s^2 with gravity and rad/s, not normalised, not
+  turned into a world frame. What it sat on (`imu_kind`): {_tally(stats, "imu_kind")}. Resampled
+  to {config.imu_rate_hz:g} Hz from true time stamps ({_source_rates(stats)}); `imu_mask` is false
+  where there were none."""
     if config.events:
+        sensor = "the video's own" if config.sensor == "native" else config.sensor
         text += f"""
 - **Events are synthetic**: computed from video by a model of an event camera (contrast
   thresholds ON {config.dvs.pos_thres:g}, OFF {config.dvs.neg_thres:g} in natural-log units, timing
-  `{config.timing}`, imperfections `{config.preset}`, seed {config.event_seed}) on a
-  {config.sensor} sensor, frames between frames by `{config.upsampling.method}`; `sim_id`
-  `{config.sim_id}` names all parameters in `provenance.json`. Spans: `{config.event_spans}`, listed
-  in `event_spans`; outside them nothing was computed."""
+  `{config.timing}`, imperfections `{config.preset}`, seed {config.event_seed}; pixels: {sensor};
+  frames put between frames: `{config.upsampling.method}`). All parameters stand in
+  `provenance.json` under `sim_id` `{config.sim_id}`. They cover the spans `{config.event_spans}`,
+  listed in `event_spans`; outside them nothing was computed."""
     return text
 
 
-def _source_rates(splits: Mapping[str, Any]) -> str:
+def _source_rates(stats: dict[str, Any]) -> str:
     rates = [
         split["columns"]["imu_src_rate_hz"]
-        for split in splits.values()
+        for split in stats["splits"].values()
         if "imu_src_rate_hz" in split["columns"]
     ]
     if not rates:
@@ -204,11 +204,11 @@ def _source_rates(splits: Mapping[str, Any]) -> str:
     return f"measured at {low:.2f} to {high:.2f} Hz"
 
 
-def _annotation(splits: Mapping[str, Any], config: BuildConfig) -> str:
+def _annotation(stats: dict[str, Any], config: BuildConfig) -> str:
     return f"""\
 ### Annotation
 
-- Texts (`text_source`): {_tally(splits, "text_source")}.
+- Texts (`text_source`): {_tally(stats, "text_source")}.
 - **Narrations** are points in time. A row lists all inside its window; `narration` is the one it
   is about (at `anchor`). Those of several annotators that tell one action share a `group`.
   `other_actions` counts what else happens in the window: above 0 the text is ambiguous.
@@ -216,8 +216,8 @@ def _annotation(splits: Mapping[str, Any], config: BuildConfig) -> str:
   {OTHERS[config.subject]}"""
 
 
-def _people(splits: Mapping[str, Any]) -> str:
-    wearers = sum(split["wearers"] for split in splits.values())
+def _people(stats: dict[str, Any]) -> str:
+    wearers = sum(split["wearers"] for split in stats["splits"].values())
     return f"""\
 ### Personal and sensitive information
 
@@ -225,12 +225,12 @@ Motion of the body can identify a person ({wearers} wearers here), texts tell wh
 event images can show bystanders. Wearers' ids are those of the source. No video is included."""
 
 
-def _limits(splits: Mapping[str, Any], config: BuildConfig) -> str:
+def _limits(stats: dict[str, Any], config: BuildConfig) -> str:
     points = [
         "Few wearers make a split's share wobble; groups are never moved to balance it.",
         "A narration is one annotator's choice of what mattered at one moment.",
     ]
-    if set(_counts(splits, "align_status")) & {"assumed", "unverified"}:
+    if set(value_counts(stats, "align_status")) & {"assumed", "unverified"}:
         points.append("Where the clocks are `assumed` or `unverified`, IMU and video may be apart.")
     if config.events:
         points.append(
@@ -240,18 +240,9 @@ def _limits(splits: Mapping[str, Any], config: BuildConfig) -> str:
     return "\n".join(f"- {point}" for point in points)
 
 
-def _counts(splits: Mapping[str, Any], column: str) -> dict[str, int]:
-    """Windows of each value, over all splits."""
-    total: dict[str, int] = {}
-    for split in splits.values():
-        for value, count in split["values"][column].items():
-            total[value] = total.get(value, 0) + count
-    return dict(sorted(total.items()))
+def _tally(stats: dict[str, Any], column: str) -> str:
+    return ", ".join(f"{count} x {value}" for value, count in value_counts(stats, column).items())
 
 
-def _tally(splits: Mapping[str, Any], column: str) -> str:
-    return ", ".join(f"{count} x {value}" for value, count in _counts(splits, column).items())
-
-
-def _names(splits: Mapping[str, Any], column: str) -> str:
-    return ", ".join(f"`{value}`" for value in _counts(splits, column))
+def _names(stats: dict[str, Any], column: str) -> str:
+    return ", ".join(f"`{value}`" for value in value_counts(stats, column))

@@ -4,7 +4,7 @@ Keys: huggingface/hub-docs datasetcard.md and docs/hub/datasets-gated.md. Task n
 huggingface/huggingface.js packages/tasks/src/pipelines.ts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +12,15 @@ import pyarrow as pa
 from egotriad.manifests.schema import TABLES
 from egotriad.manifests.split import SPLITS
 from egotriad.pipelines.licences import Licence, licences_of
+from egotriad.pipelines.stats import value_counts
 
 __all__ = ["front_matter"]
 
 FOLDERS = {"windows": "data", "events": "events"}
-ANNOTATORS = {"human": "found", "label": "found", "model": "machine-generated"} | {
+ANNOTATORS = {
+    "human": "found",
+    "label": "found",
+    "model": "machine-generated",
     "llm": "machine-generated",
     "none": "no-annotation",
 }
@@ -37,11 +41,8 @@ def front_matter(
         stats: of `stats.shard_stats`.
     """
     splits = list(stats["splits"].values())
-    values = {
-        name: sorted({value for split in splits for value in split["values"][name]})
-        for name in ("source", "license_id", "text_source")
-    }
-    licences = licences_of(values["license_id"])
+    licences = licences_of(value_counts(stats, "license_id"))
+    annotators = {ANNOTATORS.get(name, "other") for name in value_counts(stats, "text_source")}
     configs = [name for name in FOLDERS if any(line["config"] == name for line in lines)]
     tasks = (["video-text-to-text"] if "events" in configs else []) + (
         ["time-series-forecasting"] if any(_has_imu(split) for split in splits) else []
@@ -53,8 +54,8 @@ def front_matter(
         "task_categories": tasks,
         "tags": _tags(configs, tasks),
         "size_categories": [_size(sum(split["windows"] for split in splits))],
-        "source_datasets": _sources(values["source"], licences),
-        "annotations_creators": sorted({ANNOTATORS[name] for name in values["text_source"]}),
+        "source_datasets": _sources(value_counts(stats, "source"), licences),
+        "annotations_creators": sorted(annotators),
         "configs": [_config(name, lines) for name in configs],
         "dataset_info": [_info(name, lines) for name in configs],
         **_gate(licences),
@@ -75,7 +76,7 @@ def _size(windows: int) -> str:
     return SIZES[min(max(len(str(windows)) - 3, 0), len(SIZES) - 1)]
 
 
-def _sources(sources: Sequence[str], licences: Sequence[Licence]) -> list[str]:
+def _sources(sources: Iterable[str], licences: Sequence[Licence]) -> list[str]:
     if all(item.id == "own" for item in licences):
         return ["original"]
     return [f"extended|{name}" for name in sources]

@@ -15,46 +15,31 @@ from egotriad.manifests.schema import TABLES
 from egotriad.pipelines.card_front import FOLDERS, front_matter
 from egotriad.pipelines.licences import licences_of
 from egotriad.pipelines.plan import BuildConfig
+from egotriad.pipelines.stats import value_counts
 
 __all__ = ["croissant"]
 
+TERMS = (
+    *("arrayShape", "citeAs", "column", "equivalentProperty", "extract", "field", "fileObject"),
+    *("fileProperty", "fileSet", "format", "includes", "isArray", "isLiveDataset", "jsonPath"),
+    *("key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated"),
+    *("replace", "samplingRate", "separator", "source", "subField", "transform"),
+)
 CONTEXT = {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "arrayShape": "cr:arrayShape",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "sc": "https://schema.org/",
+    "conformsTo": "dct:conformsTo",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isArray": "cr:isArray",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "replace": "cr:replace",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
+    **{term: f"cr:{term}" for term in TERMS},
 }
+"""The standard's own context: other keys or fewer would make readers warn."""
+
 TYPES = {
     "string": "sc:Text",
     "bool": "sc:Boolean",
@@ -78,7 +63,7 @@ def croissant(
     """
     front = front_matter(title, lines, stats)
     tables = [entry["config_name"] for entry in front["configs"]]
-    ids = sorted({name for s in stats["splits"].values() for name in s["values"]["license_id"]})
+    licences = licences_of(value_counts(stats, "license_id"))
     contents = "narrations" + (", IMU" if config.imu else "")
     contents += ", synthetic event-camera data" if config.events else ""
     document = {
@@ -91,7 +76,9 @@ def croissant(
         "name": title,
         "description": f"Windows of egocentric recordings ({config.window_policy.describe()}) with "
         f"{contents}.",
-        "license": [item.url or item.id for item in licences_of(ids)],
+        "citeAs": f"{', '.join(value_counts(stats, 'source'))}; "
+        f"egotriad, configuration {config.hash}",
+        "license": [item.url or item.id for item in licences],
         "keywords": front["tags"],
         "inLanguage": front["language"],
         "isLiveDataset": False,
@@ -179,9 +166,6 @@ def _source(table: str, column: str, path: tuple[str, ...]) -> dict[str, Any]:
 
 def _responsibility(stats: dict[str, Any], config: BuildConfig) -> dict[str, Any]:
     """Croissant's responsible-AI properties, each a fact of this build."""
-    splits = stats["splits"].values()
-    sources = sorted({name for split in splits for name in split["values"]["source"]})
-    texts = sorted({name for split in splits for name in split["values"]["text_source"]})
     steps = [f"windows {config.window_policy.describe()}"]
     tools, limits = [], ["few wearers; one annotator's choice of what mattered at one moment"]
     if config.imu:
@@ -191,10 +175,12 @@ def _responsibility(stats: dict[str, Any], config: BuildConfig) -> dict[str, Any
         tools.append("egotriad's model of an event camera (parameters in provenance.json)")
         limits.append("events are synthetic: between two frames they follow from interpolation")
     values: dict[str, Any] = {
-        "rai:dataCollection": f"cut from recordings of {', '.join(sources)}",
+        "rai:dataCollection": f"cut from recordings of {', '.join(value_counts(stats, 'source'))}",
         "rai:dataCollectionType": ["Secondary Data Analysis"],
         "rai:dataPreprocessingProtocol": steps,
-        "rai:dataAnnotationProtocol": [f"origin of texts: {', '.join(texts)}"],
+        "rai:dataAnnotationProtocol": [
+            f"origin of texts: {', '.join(value_counts(stats, 'text_source'))}"
+        ],
         "rai:machineAnnotationTools": tools,
         "rai:dataBiases": ["activities and places are those the source chose to record"],
         "rai:dataLimitations": limits,

@@ -61,6 +61,10 @@ def cut_events(
     read_video = recording.read_video or partial(read_frames, recording.video_path)
     for chunk in read_video(size_wh=config.sensor_wh, fit=config.fit):
         height, width = chunk.luma.shape[1:]
+        borders_us = chunk.t_us if emulator is None else np.append(until_us, chunk.t_us)
+        for gap in np.flatnonzero(np.diff(borders_us) > config.longest_frame_gap_s * 1e6):
+            for waiting in near(int(borders_us[gap]), int(borders_us[gap + 1])):
+                waiting.mark_gap(int(borders_us[gap]), int(borders_us[gap + 1]))
         if emulator is None or upsampler is None:
             upsampler = Upsampler(config.upsampling, (width, height))
             emulator = DvsEmulator(
@@ -101,13 +105,25 @@ class _Pending:
         self._policy = policy
         self._parts: list[Events] = []
         self._size_wh = (0, 0)
+        self._gap_us: tuple[int, int] | None = None
 
     def add(self, events: Events) -> None:
         self._size_wh = events.size_wh
         if len(events) and events.t_us[0] < self.end_us and events.t_us[-1] >= self.start_us:
             self._parts.append(events.between(self.start_us, self.end_us))
 
+    def mark_gap(self, start_us: int, end_us: int) -> None:
+        """Notes two frames with too much time between them."""
+        if start_us < self.end_us and end_us > self.start_us:
+            self._gap_us = (start_us, end_us)
+
     def finish(self, max_events: int) -> tuple[Window, CutEvents | ClipRejected]:
+        if self._gap_us is not None:
+            start_s, end_s = (border / 1e6 for border in self._gap_us)
+            message = (
+                f"no frame between {start_s:.3f} and {end_s:.3f} s (--longest-frame-gap-seconds)"
+            )
+            return self.window, ClipRejected("video-gap", message)
         events = concatenate(self._parts, self._size_wh)
         events = events.shifted(-self.window.t_start_us).canonical()
         spans = choose_spans(self._policy, self.window, events)

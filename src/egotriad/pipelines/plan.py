@@ -50,6 +50,8 @@ class BuildConfig:
         sync: whether IMU and video share their clock: `check` measures it and says so in
             `align_*`, `correct` moves the IMU where it is off and known by how much, `off`.
         events: whether clips need events; --no-events builds clips without.
+        longest_frame_gap_s: a window is rejected where its events would come from two frames
+            further apart than this: nobody saw what happened between.
         sensor: event sensor size, `346x260` (DAVIS346), ... or `native` (the video's own).
         fit: `crop` cuts the video to the sensor's aspect, `stretch` distorts it (as v2e does).
         preset: imperfections of the event camera: `ideal` has none, `clean` and `noisy` are v2e's,
@@ -82,6 +84,7 @@ class BuildConfig:
     min_imu_score: float = 0.0
     sync: Literal["off", "check", "correct"] = "check"
     events: bool = True
+    longest_frame_gap_s: float = 0.25
     sensor: str = "346x260"
     fit: Literal["crop", "stretch"] = "crop"
     preset: Literal["ideal", "clean", "noisy", "v2e-defaults"] = "ideal"
@@ -108,6 +111,8 @@ class BuildConfig:
             raise UsageError("--max-gap-fraction must lie in [0, 1], --longest-gap-seconds above 0")
         if not 0 <= self.min_imu_score <= 1:
             raise UsageError(f"--min-imu-score: got {self.min_imu_score}, need 0 to 1")
+        if not self.longest_frame_gap_s > 0:
+            raise UsageError("--longest-frame-gap-seconds must be above 0")
         if self.sync not in ("off", "check", "correct"):
             raise UsageError(f"--sync: got {self.sync!r}, need 'off', 'check' or 'correct'")
         # Parsing here makes a bad value a usage error before any work is done.

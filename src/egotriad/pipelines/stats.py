@@ -30,7 +30,7 @@ from egotriad.manifests.shards import open_table
 from egotriad.manifests.split import SPLITS
 from egotriad.pipelines.quantiles import FirstPass, SecondPass, moments_of
 
-__all__ = ["shard_stats"]
+__all__ = ["shard_stats", "value_counts"]
 
 CATEGORIES = (
     "source",
@@ -71,6 +71,14 @@ def shard_stats(folder: Path, lines: Sequence[dict[str, Any]]) -> dict[str, Any]
         if files:
             splits[split] = _split_stats(files)
     return {"schema_version": SCHEMA_VERSION, "splits": splits}
+
+
+def value_counts(stats: dict[str, Any], column: str) -> dict[str, int]:
+    """How many windows hold each value of one of the `values` columns, over all splits."""
+    total: Counter[str] = Counter()
+    for split in stats["splits"].values():
+        total.update(split["values"][column])
+    return dict(sorted(total.items()))
 
 
 def _split_stats(files: Sequence[Path]) -> dict[str, Any]:

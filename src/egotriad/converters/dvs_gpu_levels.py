@@ -1,0 +1,127 @@
+"""The noise-free event emulator as a Triton kernel.
+
+A program holds a group of pixels of one clip in registers and runs through all frames of a call,
+reading every level once. It works in integers and float32 alone: the float64 arithmetic of event
+times is left to `dvs_gpu_expand`, which sees nothing but hits. The arithmetic is that of
+`dvs_levels`.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import TYPE_CHECKING, Any
+
+from egotriad.converters.dvs_gpu_expand import Stretches, expanded, stretches
+from egotriad.converters.dvs_gpu_place import Clock
+from egotriad.converters.dvs_gpu_state import LevelsState
+from egotriad.converters.dvs_gpu_triton import EXACT, jit, tl
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["level_keys"]
+
+_GROUP = 512  # pixels of a program
+_WARPS = 4
+
+
+def level_keys(
+    levels: Tensor, state: LevelsState, log_of_level: Tensor, clock: Clock, *, slots: bool
+) -> tuple[Tensor, LevelsState]:
+    """Sort keys of the events of the frames, uint8 (C, n, P), and the state after them."""
+    import torch
+
+    clips, n, pixels = levels.shape
+    groups = -(-pixels // _GROUP)
+    base = torch.empty_like(state.base)
+
+    def scan(found: Stretches) -> None:
+        _scan[groups, clips](
+            levels,
+            log_of_level,
+            *state,
+            base,
+            found.hits,
+            found.ends,
+            found.events,
+            found.busiest,
+            n,
+            pixels,
+            found.capacity,
+            SLOTS=slots,
+            ALIGNED=gcd(pixels, 16),
+            GROUP=_GROUP,
+            num_warps=_WARPS,
+            **EXACT,
+        )
+
+    likely = _GROUP * n // 4
+    found = stretches(scan, (clips, groups, n), words=1, likely=likely, device=levels.device)
+    tables = (log_of_level, state.pos, state.neg)
+    keys = expanded(found, clock, pixels, _GROUP, slots=slots, tables=tables)
+    return keys, state._replace(level=levels[:, -1].reshape(-1).clone(), base=base)
+
+
+@jit
+def _scan(
+    levels: Any,
+    log_of_level: Any,
+    level_before: Any,
+    base_before: Any,
+    pos_of: Any,
+    neg_of: Any,
+    base_after: Any,
+    hits: Any,
+    ends: Any,
+    events_of: Any,
+    busiest_of: Any,
+    n: Any,
+    pixels: Any,
+    capacity: Any,
+    SLOTS: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    GROUP: tl.constexpr,
+) -> None:
+    """Hits of one group of pixels of one clip in all frames; `ALIGNED` divides `pixels`."""
+    group, clip = tl.program_id(0), tl.program_id(1)
+    lane = tl.arange(0, GROUP)
+    pixel = group * GROUP + lane
+    inside = pixel < pixels
+    program = (clip * tl.num_programs(0) + group).to(tl.int64)
+    state = tl.multiple_of(clip.to(tl.int64) * pixels, ALIGNED) + pixel
+    before = tl.load(level_before + state, mask=inside, other=0).to(tl.int32)
+    base = tl.load(base_before + state, mask=inside, other=0.0)
+    pos = tl.load(pos_of + state, mask=inside, other=1e30)
+    neg = tl.load(neg_of + state, mask=inside, other=1e30)
+    first_row = clip.to(tl.int64) * n
+    row = tl.multiple_of(first_row * pixels, ALIGNED)
+    ahead = tl.load(levels + row + pixel, mask=inside, other=0)
+    used = 0
+    for k in range(n):
+        level = ahead.to(tl.int32)
+        row = tl.multiple_of((first_row + tl.minimum(k + 1, n - 1)) * pixels, ALIGNED)
+        ahead = tl.load(levels + row + pixel, mask=inside, other=0)
+        log = tl.load(log_of_level + level)
+        difference = log - base
+        on, off = difference >= pos, -difference >= neg
+        loud = on | off
+        threshold = tl.where(on, pos, neg)
+        # Quotients are small: a rough one is right but for one, which exact products tell.
+        risen = tl.abs(difference)
+        count = tl.where(loud, risen / threshold, 0.0).to(tl.int32)
+        left = risen.to(tl.float64) - count.to(tl.float64) * threshold.to(tl.float64)
+        count += (left >= threshold.to(tl.float64)).to(tl.int32) - (left < 0).to(tl.int32)
+        count = tl.where(loud, count, 0)
+        word = lane << 17 | before << 9 | level << 1 | on.to(tl.int32)
+        word = base.to(tl.int32, bitcast=True).to(tl.int64) << 32 | word.to(tl.int64)
+        found = loud.to(tl.int32)
+        position = used + tl.cumsum(found, 0) - 1
+        tl.store(hits + program * capacity + position, word, mask=loud & (position < capacity))
+        used += tl.sum(found, 0)
+        tl.store(ends + program * n + k, used)
+        tl.store(events_of + program * n + k, tl.sum(count, 0))
+        if SLOTS:
+            tl.atomic_max(busiest_of + clip.to(tl.int64) * n + k, tl.max(count, 0))
+        base = base + count.to(tl.float32) * tl.where(on, threshold, -threshold)
+        before = level
+    tl.store(base_after + state, base, mask=inside)

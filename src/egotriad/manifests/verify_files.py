@@ -1,0 +1,182 @@
+"""The files of a build and their hashes: who vouches for whom, and what nobody names.
+
+```
+provenance.json  carries its own hash and that of SHA256SUMS
+SHA256SUMS       hashes of all other files
+manifest.jsonl   sizes and hashes of the data files
+```
+A byte that changed in any one of them contradicts another, and only the changed one is named: a
+witness that is itself damaged accuses nobody.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from egotriad.manifests.errors import ShardError
+from egotriad.manifests.files import open_sealed, sha256_file
+from egotriad.manifests.verify_findings import Finding, Place, refused
+from egotriad.manifests.verify_text import private_text
+
+__all__ = ["DATA_PATH", "Inventory", "check_bytes", "check_text", "find_orphans", "take_inventory"]
+
+PROVENANCE, SUMS, MANIFEST = "provenance.json", "SHA256SUMS", "manifest.jsonl"
+ALWAYS_THERE = ("README.md", "rejected.jsonl")
+WORKING_FOLDERS = ("parts", "quarantine")
+DATA_PATH = re.compile(
+    r"(?P<folder>data|events)/(?P<split>train|validation|test)"
+    r"-(?P<index>\d{5})-of-(?P<count>\d{5})\.parquet"
+)
+SUMS_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
+
+
+@dataclass(slots=True)
+class Inventory:
+    """What a build says of itself; what is missing or damaged says nothing.
+
+    Attributes:
+        provenance: its values.
+        sums: path -> SHA-256, as SHA256SUMS has it.
+        lines: path -> line of the manifest.
+        findings: faults of these three files.
+    """
+
+    provenance: dict[str, Any] | None = None
+    sums: dict[str, str] | None = None
+    lines: dict[str, dict[str, Any]] | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def data_paths(self) -> list[str]:
+        """Every data file that is named."""
+        named = [path for path in self.sums or () if path.endswith(".parquet")]
+        return sorted({*named, *(self.lines or ())})
+
+    @property
+    def side_paths(self) -> list[str]:
+        """Every other file that SHA256SUMS vouches for."""
+        named = self.sums.keys() if self.sums is not None else ALWAYS_THERE
+        return sorted({*named, *ALWAYS_THERE} - {MANIFEST, *self.data_paths})
+
+    @property
+    def config_hash(self) -> str | None:
+        """Of the build's configuration."""
+        config = (self.provenance or {}).get("config")
+        return config.get("hash") if isinstance(config, dict) else None
+
+
+def take_inventory(root: Path) -> Inventory:
+    """Reads provenance.json, SHA256SUMS and manifest.jsonl, as far as they can be believed."""
+    inventory = Inventory()
+    _read_provenance(root, inventory)
+    _read_sums(root, inventory)
+    _read_manifest(root, inventory)
+    return inventory
+
+
+def _read_provenance(root: Path, inventory: Inventory) -> None:
+    try:
+        inventory.provenance = open_sealed(root / PROVENANCE)
+    except ShardError as exc:
+        what = "damaged" if (root / PROVENANCE).is_file() else "missing"
+        inventory.findings.append(Place(file=PROVENANCE).finding(what, exc, "what was sealed"))
+
+
+def _read_sums(root: Path, inventory: Inventory) -> None:
+    place = Place(file=SUMS)
+    if not (root / SUMS).is_file():
+        inventory.findings.append(place.finding("missing", "no file", "the hashes of all files"))
+        return
+    if inventory.provenance is not None:
+        got, need = sha256_file(root / SUMS), inventory.provenance.get("sha256sums")
+        if got != need:
+            inventory.findings.append(place.finding("sha256", got, f"{need} (provenance.json)"))
+            return
+    sums: dict[str, str] = {}
+    text = (root / SUMS).read_bytes().decode(errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = SUMS_LINE.fullmatch(line)
+        if match is None:
+            where = place.at(where=f"line {number}")
+            inventory.findings.append(where.finding("damaged", repr(line[:80]), "HASH  PATH"))
+            return
+        sums[match[2]] = match[1]
+    inventory.sums = sums
+
+
+def _read_manifest(root: Path, inventory: Inventory) -> None:
+    place = Place(file=MANIFEST)
+    findings = check_bytes(root, MANIFEST, inventory)
+    inventory.findings += findings
+    if findings:
+        return
+    lines: dict[str, dict[str, Any]] = {}
+    text = (root / MANIFEST).read_bytes().decode(errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            values = json.loads(line)
+            if DATA_PATH.fullmatch(values["path"]) is None:
+                raise ValueError(f"path {values['path']!r}")
+            lines[values["path"]] = values
+        except (ValueError, KeyError, TypeError) as exc:
+            where = place.at(where=f"line {number}")
+            need = "a JSON object with the path of a data file"
+            inventory.findings.append(where.finding("damaged", exc, need))
+            return
+    inventory.lines = lines
+    for path in sorted((inventory.sums or {}).keys() ^ {*lines, *inventory.side_paths, MANIFEST}):
+        here = place.at(where=path)
+        inventory.findings.append(
+            here.finding("manifest", "named by one", f"a line here and in {SUMS}")
+        )
+
+
+def check_bytes(root: Path, name: str, inventory: Inventory) -> list[Finding]:
+    """Whether a file is there, as long as the manifest says, and has the hash it should have."""
+    findings: list[Finding] = []
+    place, path = Place(file=name), root / name
+    line = (inventory.lines or {}).get(name, {})
+    need = (inventory.sums or {}).get(name, line.get("sha256"))
+    with refused(findings, place, "a file that can be read"):
+        if not path.is_file():
+            findings.append(place.finding("missing", "no file", "the file"))
+        elif line and path.stat().st_size != line.get("bytes"):
+            findings.append(place.finding("bytes", path.stat().st_size, line.get("bytes")))
+        elif need is not None and (got := sha256_file(path)) != need:
+            findings.append(place.finding("sha256", got, need))
+    return findings
+
+
+def check_text(root: Path, name: str) -> Iterator[Finding]:
+    """What a text file holds that tells of this machine or its user."""
+    path = root / name
+    if not path.is_file():
+        return
+    text = path.read_bytes().decode(errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        for kind, shown in private_text(line):
+            place = Place(file=name, where=f"line {number}")
+            yield place.finding("private", f"{kind} {shown!r}", "none")
+
+
+def find_orphans(root: Path, inventory: Inventory) -> Iterator[Finding]:
+    """Data files that nobody names, and what an interrupted write has left.
+
+    `load_dataset` reads data files by pattern: one that is not of this build would slip in.
+    """
+    named = set(inventory.data_paths)
+    if not named:
+        return
+    for folder, folders, files in os.walk(root):
+        if Path(folder) == root:
+            folders[:] = [name for name in folders if name not in WORKING_FOLDERS]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = (Path(folder) / name).relative_to(root).as_posix()
+            if path not in named and (path.endswith(".parquet") or ".tmp-" in name):
+                need = f"only what {MANIFEST} names; delete it"
+                yield Place(file=path).finding("orphan", "a file nobody names", need)
