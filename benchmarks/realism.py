@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from harness import environment
+from numpy.typing import NDArray
 from realism_figures import draw
 from realism_numbers import HEADER, brief, measured, row
 from realism_streams import (
@@ -52,8 +53,8 @@ def main() -> None:
     found = {(stream.name, stream.arm): measured(stream) for stream in real}
     print(HEADER)
     rows = []
-    for stream in real:
-        rows.append(row(found[stream.name, stream.arm], found))
+    for item in found.values():
+        rows.append(row(item, found))
         print(rows[-1].markdown())
     for stream in simulated(options.shared):
         key = stream.name, stream.arm
@@ -122,8 +123,9 @@ def noise_row(stream: Stream) -> str:
 
 def readout_table(real: list[Stream]) -> str:
     """The rhythm of the cameras themselves, and events that share a microsecond."""
-    lines = ["", "| recording | strongest rhythm, Hz | strength | share with the time of another |"]
-    lines.append("|---|---:|---:|---:|")
+    lines = ["", "| recording | strongest rhythm, Hz | strength | events per distinct time | "]
+    lines[1] += "pairs of one time in one row | in one column |"
+    lines.append("|---" + "|---:" * 5 + "|")
     for stream in real:
         events = stream.parts[0]
         counts = np.bincount(events.t_us // 10, minlength=1 << 17)
@@ -131,11 +133,21 @@ def readout_table(real: list[Stream]) -> str:
         rates_hz = np.fft.rfftfreq(len(counts), 1e-5)
         strength[(rates_hz < 1_000) | (rates_hz > 10_000)] = 0
         best = int(strength.argmax())
-        same = np.diff(events.t_us) == 0
-        shared = np.concatenate([same, [False]]) | np.concatenate([[False], same])
-        numbers = [float(rates_hz[best]), float(strength[best]), float(shared.mean())]
+        together = pairs(events.t_us)
+        numbers = [
+            float(rates_hz[best]),
+            float(strength[best]),
+            len(events) / len(np.unique(events.t_us)),
+            *(pairs(events.t_us << 16 | place) / together for place in (events.y, events.x)),
+        ]
         lines.append(f"| {stream.name} | " + " | ".join(map(brief, numbers)) + " |")
     return "\n".join(lines)
+
+
+def pairs(keys: NDArray[np.int64]) -> int:
+    """Pairs of equal ones."""
+    counts = np.unique(keys, return_counts=True)[1]
+    return int((counts * (counts - 1) // 2).sum())
 
 
 def key_frame_line(shared: Path) -> str:

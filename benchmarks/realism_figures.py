@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from realism_numbers import Curve, Found, Measured
+from realism_streams import REAL, STEADY
 
 from egotriad.converters.event_stats import INTERVAL_EDGES_US
 from egotriad.converters.svg import (
@@ -23,9 +24,15 @@ from egotriad.converters.svg import (
     thinned,
 )
 
-REAL = ("#111111", "#6b7280", "#b45309", "#a855f7")
-OURS = ("#1d4ed8", "#dc2626", "#15803d", "#0891b2")
-WIDTH, PANEL, LEFT, RIGHT, TOP, BOTTOM = 860, 210, 56, 236, 26, 38
+GREYS = ("#111111", "#6b7280", "#b45309", "#a855f7")
+COLOURS = ("#1d4ed8", "#dc2626", "#15803d", "#0891b2")
+WIDTH, PANEL, LEFT, RIGHT, TOP, BOTTOM = 920, 210, 48, 300, 26, 38
+
+
+WALK, SMALL = "GoPro walk 640x480", "GoPro walk 320x240"
+ROOM = "simulated walk 346x260"
+NONE, SLOTS = "clean, no upsampling", "clean, v2e slots, no upsampling"
+Keys = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -110,7 +117,7 @@ def _panel(panel: Panel, top: float) -> list[str]:
 
 def _curve(panel: Panel, line: Line, wide: float, above: float, high: float) -> str:
     inside = (line.x >= panel.x.low) & (line.x <= panel.x.high)
-    index, values = thinned(panel.y.place(line.y[inside]), wide)
+    index, values = thinned(panel.y.place(line.y[inside]), round(wide))
     x = LEFT + wide * panel.x.place(line.x[inside])[np.minimum(index, inside.sum() - 1)]
     return _stroke(path_data(x, above + high * (1 - np.clip(values, 0, 1))), line)
 
@@ -129,70 +136,54 @@ def _label(tick: float, axis: Axis) -> str:
 def draw(found: Found, folder: Path) -> None:
     """All figures."""
     folder.mkdir(parents=True, exist_ok=True)
-    walk, small, room = "GoPro walk 640x480", "GoPro walk 320x240", "simulated walk 346x260"
-    default, none, slots = "ideal", "ideal, no upsampling", "ideal, v2e slots, no upsampling"
-    defaults, noisy = "v2e-defaults", "noisy"
-    write_figure(
-        folder / "intervals.svg",
-        "distribution of the times between events of a pixel",
-        [
-            _intervals(
-                "times between events of a pixel, 640x480: share per decade",
-                [("DSEC", "real"), ("Prophesee", "real"), ("EventGPT sample", "real")],
-                [(walk, default), (walk, none), (walk, slots), (walk, noisy)],
-                found,
-            ),
-            _intervals(
-                "the same, 320x240 and 346x260",
-                [("DVXplorer", "real")],
-                [(small, default), (room, default), (room, defaults), (room, slots)],
-                found,
-            ),
-        ],
-    )
-    reals = [("DVXplorer", "real")]
-    ours = [(walk, default), (walk, none), (walk, slots)]
-    write_figure(
-        folder / "rhythm.svg",
-        "vector strength of event times by rate, and event rate over time",
-        [
-            Panel(
-                title="rhythm: vector strength of the event times at each rate",
-                x=Axis(label="rate, Hz", low=0, high=250),
-                y=Axis(label="", low=0, high=1),
-                lines=_lines(reals, ours, found, lambda item: item.spectrum),
-            ),
-            Panel(
-                title="event rate over time, relative to its mean, bins of 2 ms",
-                x=Axis(label="time, s", low=0, high=0.55),
-                y=Axis(label="", low=0, high=5),
-                lines=_lines(reals, ours, found, lambda item: item.rate),
-            ),
-        ],
-    )
-    write_figure(
-        folder / "spread.svg",
-        "how events spread over pixels",
-        [
-            Panel(
-                title="share of the events that the busiest pixels send, in 45 ms",
-                x=Axis(label="share of the pixels", low=1e-4, high=1, log=True),
-                y=Axis(label="", low=0, high=1),
-                lines=_lines(
-                    [
-                        (name, "real")
-                        for name in ("DSEC", "DVXplorer", "Prophesee", "EventGPT sample")
-                    ],
-                    [(walk, default), (walk, noisy), (room, default), (room, noisy)],
-                    found,
-                    lambda item: item.spread,
-                ),
-            )
-        ],
-    )
+    _draw_intervals(found, folder / "intervals.svg")
+    _draw_rhythm(found, folder / "rhythm.svg")
+    _draw_spread(found, folder / "spread.svg")
 
 
-Keys = Sequence[tuple[str, str]]
+def _draw_intervals(found: Found, path: Path) -> None:
+    wide = _intervals(
+        "share of the times between events of a pixel that are shorter; 640x480",
+        [("DSEC", REAL), ("Prophesee", REAL), ("EventGPT sample", REAL)],
+        [(WALK, "clean"), (WALK, NONE), (WALK, SLOTS), (WALK, "noisy")],
+        found,
+    )
+    small = _intervals(
+        "the same; 320x240 and 346x260",
+        [("DVXplorer", REAL), (STEADY, REAL)],
+        [(SMALL, "clean"), (ROOM, "clean"), (ROOM, SLOTS), (ROOM, "v2e-defaults")],
+        found,
+    )
+    write_figure(path, "distribution of the times between events of a pixel", [wide, small])
+
+
+def _draw_rhythm(found: Found, path: Path) -> None:
+    arms = [("DVXplorer", REAL)], [(WALK, "clean"), (WALK, NONE), (WALK, SLOTS)]
+    rhythm = Panel(
+        title="rhythm: vector strength of the event times at each rate",
+        x=Axis(label="rate, Hz", low=0, high=250),
+        y=Axis(label="", low=0, high=1),
+        lines=_lines(*arms, found, lambda item: item.spectrum),
+    )
+    rate = Panel(
+        title="event rate over time, relative to its mean, bins of 2 ms",
+        x=Axis(label="time, s", low=0, high=0.55),
+        y=Axis(label="", low=0, high=5),
+        lines=_lines(*arms, found, lambda item: item.rate),
+    )
+    write_figure(path, "rhythm of event times, and event rate over time", [rhythm, rate])
+
+
+def _draw_spread(found: Found, path: Path) -> None:
+    real = [(name, REAL) for name in ("DSEC", "DVXplorer", "Prophesee", "EventGPT sample")]
+    ours = [(WALK, "clean"), (WALK, "noisy"), (ROOM, "clean"), (ROOM, "noisy")]
+    spread = Panel(
+        title="share of the events that the busiest pixels send, in 45 ms",
+        x=Axis(label="share of the pixels", low=1e-4, high=1, log=True),
+        y=Axis(label="", low=0, high=1),
+        lines=_lines(real, ours, found, lambda item: item.spread),
+    )
+    write_figure(path, "how events spread over pixels", [spread])
 
 
 def _intervals(title: str, real: Keys, ours: Keys, found: Found) -> Panel:
@@ -210,10 +201,10 @@ def _intervals(title: str, real: Keys, ours: Keys, found: Found) -> Panel:
 
 def _lines(real: Keys, ours: Keys, found: Found, curve: Callable[[Measured], Curve]) -> list[Line]:
     """Real streams in grey and brown, ours in colours."""
-    coloured = [*zip(real, REAL, strict=False), *zip(ours, OURS, strict=False)]
+    coloured = [*zip(real, GREYS, strict=False), *zip(ours, COLOURS, strict=False)]
     lines = []
     for (stream, arm), colour in coloured:
         x, y = curve(found[stream, arm])
-        name = stream if arm == "real" else f"{stream.rsplit(' ', 1)[0]}: {arm}"
+        name = stream if arm == REAL else f"{stream.rsplit(' ', 1)[0]}: {arm}"
         lines.append(Line(name=name, colour=colour, x=x, y=y, dashed="no upsampling" in arm))
     return lines

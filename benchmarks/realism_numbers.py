@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from realism_streams import Stream
+from realism_streams import REAL, STEADY, Stream
 
 from egotriad.converters.event_grids import count_image
 from egotriad.converters.event_rhythm import layering
@@ -122,21 +122,21 @@ def spread(parts: list[Events], spans: list[list[Span]]) -> Curve:
             if counts[0]:
                 places = np.maximum(PIXEL_SHARES * len(counts), 1).astype(int) - 1
                 shares.append(np.cumsum(counts)[places] / counts.sum())
-    return PIXEL_SHARES, np.mean(shares, axis=0)
+    return PIXEL_SHARES, np.array(shares).mean(axis=0)
 
 
 def rate(events: Events) -> Curve:
     """Seconds, and events in 2 ms relative to their mean."""
     t_us = events.t_us - events.t_us[0]
-    counts = np.bincount(t_us // 2000)[:-1]
-    return (np.arange(len(counts)) + 0.5) * 0.002, counts / counts.mean()
+    counts = np.bincount(t_us // 2000)[:-1].astype(np.float64)
+    return 0.001 + 0.002 * np.arange(float(len(counts))), counts / counts.mean()
 
 
 def spectrum(events: Events) -> Curve:
     """Hz, and the vector strength at that rate, to 250 Hz."""
     counts = np.bincount((events.t_us - events.t_us[0]) // 500)
-    strength = np.abs(np.fft.rfft(counts)) / counts.sum()
-    rates_hz = np.fft.rfftfreq(len(counts), 5e-4)
+    strength = np.asarray(np.abs(np.fft.rfft(counts)) / counts.sum(), np.float64)
+    rates_hz = np.asarray(np.fft.rfftfreq(len(counts), 5e-4), np.float64)
     shown = (rates_hz > 0) & (rates_hz <= 250)
     return rates_hz[shown], strength[shown]
 
@@ -146,8 +146,8 @@ def row(item: Measured, found: Found) -> Row:
     stats = item.stats
     quantiles_us = interval_quantiles(stats, np.array([0.05, 0.5, 0.95]))
     distances = [
-        interval_distance(stats, found[name, "real"].stats, same_median=same_median)
-        for name, same_median in product(("DSEC", "DVXplorer"), (False, True))
+        interval_distance(stats, found[name, REAL].stats, same_median=same_median)
+        for name, same_median in product(("DSEC", STEADY), (False, True))
     ]
     return Row(
         stream=item.stream,

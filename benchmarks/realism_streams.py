@@ -10,6 +10,8 @@ from upsampling_scenes import TRUE_RATE_HZ, shoot
 
 from egotriad.converters.dvs import DvsConfig, DvsEmulator
 from egotriad.converters.event_files import open_events
+from egotriad.converters.event_grids import count_image
+from egotriad.converters.event_noise import hot_pixels
 from egotriad.converters.interpolate import UpsampleConfig, Upsampler
 from egotriad.converters.video import read_frames
 from egotriad.manifests import Events
@@ -27,6 +29,10 @@ RECORDINGS: dict[str, tuple[tuple[str, ...], Size | None]] = {
     "EventGPT sample": (("dsec_events/eventgpt_sample1.npy",), VGA),
     "Prophesee": (("prophesee_evt2/evt2.raw",), VGA),
 }
+
+
+REAL = "real"
+STEADY = "DVXplorer without hot pixels"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -70,7 +76,15 @@ def recordings(shared: Path) -> Iterator[Stream]:
             reader = open_events(shared / "real" / file, size_wh=size_wh)
             events = concatenate(list(reader.chunks()), reader.size_wh)
             parts.append(events.shifted(-int(events.t_us.min())).canonical())
-        yield Stream(name=name, arm="real", parts=parts)
+        yield Stream(name=name, arm=REAL, parts=parts)
+        if name == "DVXplorer":
+            yield Stream(name=STEADY, arm=REAL, parts=[without_hot_pixels(parts[0])])
+
+
+def without_hot_pixels(events: Events) -> Events:
+    """The others' events."""
+    hot = hot_pixels(count_image(events).sum(axis=0, dtype=np.int32))
+    return events.take(~hot[events.y, events.x])
 
 
 def videos(shared: Path) -> Iterator[Video]:
@@ -79,7 +93,7 @@ def videos(shared: Path) -> Iterator[Video]:
     yield clip("GoPro walk 640x480", walk, VGA, 3.0, 5.5)
     yield clip("GoPro walk 320x240", walk, QVGA, 3.0, 5.5)
     nasa = shared / "real/nasa_webb_subtitles/nasa_13013.mp4"
-    yield clip("NASA pan 320x240", nasa, QVGA, 8.3, 11.3)
+    yield clip("NASA hall 320x240", nasa, QVGA, 8.3, 11.3)
     luma, t_us = shoot("walk", 1.9)
     yield Video(name="simulated walk 346x260", luma=luma[::32], t_us=t_us[::32])
     yield Video(name=f"simulated walk at {TRUE_RATE_HZ} Hz", luma=luma, t_us=t_us)

@@ -252,7 +252,7 @@ NOTES = """- Offset error: distance of a corrected time stamp from the true time
 - IMU kept: share of samples that lie in measured clock segments; the others' time cannot be known
   and `correct` leaves them out.
 - Drift known to 5 ppm: recordings whose own 95 % interval of the drift is 5 ppm or less; the errors
-  beside are theirs. Short recordings and short clock segments do not tell the drift, and say so.
+  beside are theirs. Short clock segments and poor pictures do not tell the drift, and say so.
 - Mounting error: angle between the true and the estimated rotation from IMU to camera."""
 
 SECOND_NOTES = """- Nobody moves: camera and IMU at rest. Camera stands still: the IMU moves, the

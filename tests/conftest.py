@@ -92,7 +92,7 @@ def toy_clip(index: int, seed: int = 0) -> Clip:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy_clips() -> Callable[..., list[Clip]]:
     """`toy_clips(n, seed=0)`: n clips of six recordings (four for training), labels in turn."""
     return lambda n, seed=0: [toy_clip(index, seed) for index in range(n)]

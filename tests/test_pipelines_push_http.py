@@ -26,6 +26,9 @@ from egotriad.pipelines.push_plan import MARKERS, PushConfig
 huggingface_hub = pytest.importorskip("huggingface_hub")
 pytest.importorskip("datasets")
 
+# huggingface_hub's own way of sending a file.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
 REPO = "user/shards"
 TOKEN = "hf_" + "stand-in"
 
@@ -68,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.route()
 
-    do_POST = do_PUT = do_HEAD = do_GET
+    do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815
 
     def route(self) -> None:
         repository = self.repository
@@ -304,7 +307,7 @@ def test_storage_that_fails_midway_leaves_no_complete_revision_and_resumes(
 ) -> None:
     api, repository = hub
     repository.refuse_storage_after = 1
-    with pytest.raises(PushInterrupted, match="503.*run the same command again"):
+    with pytest.raises(PushInterrupted, match=r"503.*run the same command again"):
         send(builds[0], api)
     assert not set(MARKERS) & set(repository.files())
     assert repository.tags == {}

@@ -10,6 +10,8 @@ __all__ = ["main"]
 
 COMMANDS = {
     "build-shards": ("egotriad.pipelines.cli:build_shards", "recordings to shards"),
+    "verify-shards": ("egotriad.pipelines.verify_cli:verify_shards", "is a build sound; mend it"),
+    "push-shards": ("egotriad.pipelines.push_cli:push_shards", "shards to the Hugging Face Hub"),
     "inspect-shards": ("egotriad.pipelines.cli:inspect_shards", "a page that shows shards"),
     "sync": ("egotriad.pipelines.sync_cli:sync", "does an IMU's clock fit its video's"),
     "convert": ("egotriad.pipelines.convert_cli:convert", "events, videos, IMU: file to file"),

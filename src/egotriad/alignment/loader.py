@@ -226,7 +226,8 @@ class ShardStream(IterableDataset[Batch], Generic[Batch]):
         self._reader, self._order, self._collate = reader, order, collate
         self._ranks = ranks
         self._batches = EpochBatches(reader, order, rank=rank, ranks=ranks)
-        self._shared = torch.zeros(2, dtype=torch.int64).share_memory_()  # epoch, batches used
+        self._shared = torch.zeros(2, dtype=torch.int64)  # epoch, batches used
+        self._shared.share_memory_()  # type: ignore[no-untyped-call]
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()

@@ -50,7 +50,8 @@ class DvsConfig:
         cutoff_hz: corner frequency of the photoreceptor's low pass in white; it falls with
             intensity, to 7 % of that in black. 0: no low pass.
         leak_rate_hz: ON events per second of a pixel in unchanging light. 0: none.
-        leak_jitter_fraction: standard deviation of the time between leak events over its mean.
+        leak_jitter_fraction: standard deviation of the time between leak events over its mean, 0
+            for a clockwork to 1 for a Poisson process.
         noise_rate_cov_decades: standard deviation of log10 of the leak rate from pixel to pixel.
         shot_noise_rate_hz: noise events per second of a black pixel, ON and OFF together; white
             pixels have a quarter of it. 0: none.
@@ -100,6 +101,11 @@ class DvsConfig:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise UsageError(f"{name}: got {value}, need a finite number, zero or more")
+        if self.leak_jitter_fraction > 1:
+            raise UsageError(
+                f"leak_jitter_fraction: got {self.leak_jitter_fraction}, need 0 to 1; 1 is a "
+                "Poisson process"
+            )
         if self.cs_lambda_pixels is not None and not 0 < self.cs_lambda_pixels < float("inf"):
             raise UsageError(f"cs_lambda_pixels: got {self.cs_lambda_pixels}, need more than zero")
         for name, known in (("timing", ("crossing", "slots")), ("compat", ("none", "v2e"))):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from egotriad.converters.dvs_config import DvsConfig
 from egotriad.converters.dvs_engines import Engine, shaped, start_walk
-from egotriad.converters.dvs_gpu_arrivals import arrival_list
+from egotriad.converters.dvs_gpu_arrivals import arrivals_from_host, arrivals_on_device, noise_tables
 from egotriad.converters.dvs_gpu_place import (
     KEY_BITS,
     BatchEvents,
@@ -217,6 +217,10 @@ class _Walk:
         self._drive = walk_drive([start.drive for start in starts], device)
         self._signals = [start.signal for start in starts]
         self._noises = [start.noise for start in starts]
+        self._noisy = any((noise.per_us > 0).any() for noise in self._noises)
+        self._noise_tables = None
+        if self._noisy and _has_triton(device):
+            self._noise_tables = noise_tables(self._noises, device)
 
     def keys(
         self,
@@ -240,15 +244,30 @@ class _Walk:
     def _input(
         self, frames: "NDArray[Any] | Tensor", times_us: NDArray[np.float64], number: int
     ) -> WalkInput:
+        logs = None
+        if self._config.hdr or self._config.shapes_signal:
+            frames, logs = self._shaped(frames, times_us, number)
+        levels = on_device(frames, self._device).flatten(2)
+        given = walk_input(self._config, self._drive, levels, logs, times_us, number)
+        if not self._noisy:
+            return given
+        if self._noise_tables:
+            arrivals = arrivals_on_device(self._noise_tables, levels, given.length_us, number)
+        else:
+            arrivals = arrivals_from_host(self._noises, levels, times_us, number)
+        return given._replace(arrivals=arrivals)
+
+    def _shaped(
+        self, frames: "NDArray[Any] | Tensor", times_us: NDArray[np.float64], number: int
+    ) -> tuple[NDArray[np.uint8], "Tensor"]:
+        """Luma (C, n, H, W) and log intensity, float32 (C, n, P), from the CPU's signal stages."""
         host = frames if isinstance(frames, np.ndarray) else frames.cpu().numpy()
         each = [
             shaped(self._config, signal, clip, borders_us, number)
             for signal, clip, borders_us in zip(self._signals, host, times_us, strict=True)
         ]
-        noisy = any((noise.per_us > 0).any() for noise in self._noises)
-        arrivals = arrival_list(self._noises, each, self._device) if noisy else None
-        levels = np.stack([one.levels for one in each]) if self._config.hdr else frames
-        return walk_input(each, on_device(levels, self._device).flatten(2), self._drive, arrivals)
+        levels = np.stack([one.levels for one in each]).reshape(host.shape)
+        return levels, on_device(np.stack([one.logs for one in each]), self._device)
 
 
 def _usable(device: str | None) -> str:

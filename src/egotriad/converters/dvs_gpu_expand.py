@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Stretches", "expanded", "stretches", "unpacked"]
 
-_TILE = 128
-_EVENTS = 1024
+_TILE = 32  # hits that are worked on together
+_EVENTS = 1024  # likewise, events
 
 
 class Stretches(NamedTuple):
@@ -168,26 +168,26 @@ def unpacked(keys: Tensor, clock: Clock) -> BatchEvents:
 
 @jit
 def _expand(
-    hits: Any,
-    hit_ends: Any,
-    events_of: Any,
-    event_ends: Any,
-    busiest_of: Any,
-    lead_of: Any,
-    length_of: Any,
-    last_of: Any,
-    first_of: Any,
-    log_of_level: Any,
-    pos: Any,
-    neg: Any,
-    keys: Any,
-    n: Any,
-    pixels: Any,
-    groups: Any,
-    capacity: Any,
-    plane: Any,
-    time_bits: Any,
-    address_bits: Any,
+    hits: tl.tensor,
+    hit_ends: tl.tensor,
+    events_of: tl.tensor,
+    event_ends: tl.tensor,
+    busiest_of: tl.tensor,
+    lead_of: tl.tensor,
+    length_of: tl.tensor,
+    last_of: tl.tensor,
+    first_of: tl.tensor,
+    log_of_level: tl.tensor,
+    pos: tl.tensor,
+    neg: tl.tensor,
+    keys: tl.tensor,
+    n: tl.tensor,
+    pixels: tl.tensor,
+    groups: tl.tensor,
+    capacity: tl.tensor,
+    plane: tl.tensor,
+    time_bits: tl.tensor,
+    address_bits: tl.tensor,
     SLOTS: tl.constexpr,
     WALK: tl.constexpr,
     GROUP: tl.constexpr,
@@ -252,16 +252,16 @@ def _expand(
 
 @jit
 def _unpack(
-    keys: Any,
-    origin_us: Any,
-    t_us: Any,
-    x: Any,
-    y: Any,
-    p: Any,
-    number: Any,
-    width: Any,
-    time_bits: Any,
-    address_bits: Any,
+    keys: tl.tensor,
+    origin_us: tl.tensor,
+    t_us: tl.tensor,
+    x: tl.tensor,
+    y: tl.tensor,
+    p: tl.tensor,
+    number: tl.tensor,
+    width: tl.tensor,
+    time_bits: tl.tensor,
+    address_bits: tl.tensor,
     EVENTS: tl.constexpr,
 ) -> None:
     """Columns of the events of sorted keys."""

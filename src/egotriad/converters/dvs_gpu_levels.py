@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["level_keys"]
 
-_GROUP = 512  # pixels of a program
-_WARPS = 4
+_GROUP = 128  # pixels of a program
 
 
 def level_keys(
@@ -51,7 +50,7 @@ def level_keys(
             SLOTS=slots,
             ALIGNED=gcd(pixels, 16),
             GROUP=_GROUP,
-            num_warps=_WARPS,
+            num_warps=1,
             **EXACT,
         )
 
@@ -64,42 +63,43 @@ def level_keys(
 
 @jit
 def _scan(
-    levels: Any,
-    log_of_level: Any,
-    level_before: Any,
-    base_before: Any,
-    pos_of: Any,
-    neg_of: Any,
-    base_after: Any,
-    hits: Any,
-    ends: Any,
-    events_of: Any,
-    busiest_of: Any,
-    n: Any,
-    pixels: Any,
-    capacity: Any,
+    levels: tl.tensor,
+    log_of_level: tl.tensor,
+    level_before: tl.tensor,
+    base_before: tl.tensor,
+    pos_of: tl.tensor,
+    neg_of: tl.tensor,
+    base_after: tl.tensor,
+    hits: tl.tensor,
+    ends: tl.tensor,
+    events_of: tl.tensor,
+    busiest_of: tl.tensor,
+    n: tl.tensor,
+    pixels: tl.tensor,
+    capacity: tl.tensor,
     SLOTS: tl.constexpr,
     ALIGNED: tl.constexpr,
     GROUP: tl.constexpr,
 ) -> None:
     """Hits of one group of pixels of one clip in all frames; `ALIGNED` divides `pixels`."""
     group, clip = tl.program_id(0), tl.program_id(1)
+    pixels = pixels // ALIGNED * ALIGNED  # tells the compiler which loads it may join
     lane = tl.arange(0, GROUP)
     pixel = group * GROUP + lane
     inside = pixel < pixels
     program = (clip * tl.num_programs(0) + group).to(tl.int64)
-    state = tl.multiple_of(clip.to(tl.int64) * pixels, ALIGNED) + pixel
+    state = clip.to(tl.int64) * pixels + pixel
     before = tl.load(level_before + state, mask=inside, other=0).to(tl.int32)
     base = tl.load(base_before + state, mask=inside, other=0.0)
     pos = tl.load(pos_of + state, mask=inside, other=1e30)
     neg = tl.load(neg_of + state, mask=inside, other=1e30)
     first_row = clip.to(tl.int64) * n
-    row = tl.multiple_of(first_row * pixels, ALIGNED)
+    row = first_row * pixels
     ahead = tl.load(levels + row + pixel, mask=inside, other=0)
     used = 0
     for k in range(n):
         level = ahead.to(tl.int32)
-        row = tl.multiple_of((first_row + tl.minimum(k + 1, n - 1)) * pixels, ALIGNED)
+        row = (first_row + tl.minimum(k + 1, n - 1)) * pixels
         ahead = tl.load(levels + row + pixel, mask=inside, other=0)
         log = tl.load(log_of_level + level)
         difference = log - base

@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egotriad.converters.counter_rng import mix
+from egotriad.converters.dvs_config import DvsConfig
 from egotriad.converters.dvs_noise import Maps
-from egotriad.converters.dvs_signal import tables
-from egotriad.converters.dvs_walk import Drive, Walk, WalkFrames
+from egotriad.converters.dvs_signal import low_pass_tables, tables
+from egotriad.converters.dvs_walk import Drive, Walk
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "GROUP",
     "ArrivalList",
     "LevelsState",
     "WalkDrive",
@@ -30,6 +32,9 @@ __all__ = [
     "walk_input",
     "walk_state",
 ]
+
+GROUP = 64
+"""Pixels of a clip that one program walks; their shot noise is listed together."""
 
 
 class LevelsState(NamedTuple):
@@ -78,22 +83,20 @@ class WalkDrive(NamedTuple):
 
 
 class ArrivalList(NamedTuple):
-    """Shot noise of one call, by frame, then pixel, then time.
+    """Shot noise of one call, by frame, then clip, then pixel, then time.
 
     Attributes:
-        ends: int64 (n C G,), where the arrivals of each group of successive pixels end: the groups
-            of a clip, then the clips, then the frames.
+        ends: int64 (n C G,), where the arrivals of each group of `GROUP` successive pixels end:
+            the groups of a clip, then the clips, then the frames.
         pixel: int32 (A,), among those of all clips.
         fraction: float32 (A,), where in the interval.
         on: bool (A,), polarity.
-        frame_ends: int64 (n,), host array, where the arrivals of each frame end.
     """
 
     ends: "Tensor"
     pixel: "Tensor"
     fraction: "Tensor"
     on: "Tensor"
-    frame_ends: NDArray[np.int64]
 
 
 class WalkInput(NamedTuple):
@@ -163,30 +166,40 @@ def walk_drive(drives: Sequence[Drive], device: str) -> WalkDrive:
 
 
 def walk_input(
-    frames: Sequence[WalkFrames],
-    levels: "Tensor",
+    config: DvsConfig,
     drive: WalkDrive,
-    arrivals: ArrivalList | None,
+    levels: "Tensor",
+    logs: "Tensor | None",
+    times_us: NDArray[np.float64],
+    number: int,
 ) -> WalkInput:
-    """One call's frames of each clip, as `dvs_engines.shaped` gives them; `levels` on the device."""
-    device = str(levels.device)
-    borders_us = np.stack([each.times_us for each in frames])
-    length_us = np.diff(borders_us)
-    numbers = range(frames[0].number, frames[0].number + length_us.shape[1])
-    keys = [[np.uint64(mix(key, number)) for number in numbers] for key in drive.leak_keys]
+    """The frames of one call without their shot noise.
 
-    def stacked(name: str) -> "Tensor | None":
-        arrays = [getattr(each, name) for each in frames]
-        return on_device(np.stack(arrays), device) if arrays[0].size else None
-
+    Args:
+        config: parameters.
+        drive: constants.
+        levels: uint8 (C, n, P), luma.
+        logs: float32 (C, n, P), log intensity, or None when it is that of `levels`.
+        times_us: float64 (C, n + 1), borders of the intervals.
+        number: index of the first frame in the recording.
+    """
+    device, length_us = str(levels.device), np.diff(times_us)
+    clips, n = length_us.shape
+    decay = follow = None
+    if config.cutoff_hz and not config.shapes_signal:
+        found = low_pass_tables(config.cutoff_hz, length_us.ravel())
+        decay, follow = (on_device(table.reshape(clips, n, 256), device) for table in found)
+    keys = [
+        [np.uint64(mix(key, k)) for k in range(number, number + n)] for key in drive.leak_keys
+    ]
     return WalkInput(
         levels=levels,
-        logs=stacked("logs"),
-        decay=stacked("decay"),
-        follow=stacked("follow"),
-        begin_us=on_device(borders_us[:, :-1], device),
+        logs=logs,
+        decay=decay,
+        follow=follow,
+        begin_us=on_device(times_us[:, :-1], device),
         length_us=on_device(length_us, device),
         dead=on_device((drive.refractory_us / length_us).astype(np.float32), device),
         leak_key=on_device(np.array(keys, np.uint64).view(np.int64), device),
-        arrivals=arrivals,
+        arrivals=None,
     )

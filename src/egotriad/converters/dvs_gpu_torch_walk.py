@@ -80,7 +80,9 @@ class _Noise:
             self.pixel = torch.empty(0, dtype=torch.int64, device=frames.levels.device)
             self.fraction, self.on = self.pixel.float(), self.pixel.bool()
         else:
-            here = slice(arrivals.frame_ends[k - 1] if k else 0, arrivals.frame_ends[k])
+            per_frame = len(arrivals.ends) // frames.levels.shape[1]
+            start = int(arrivals.ends[k * per_frame - 1]) if k else 0
+            here = slice(start, int(arrivals.ends[(k + 1) * per_frame - 1]))
             self.pixel = arrivals.pixel[here].long()
             self.fraction, self.on = arrivals.fraction[here], arrivals.on[here]
         follows = torch.zeros_like(self.on)

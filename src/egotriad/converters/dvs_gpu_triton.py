@@ -4,6 +4,8 @@ Kernels keep to IEEE arithmetic, so that they give the results of the CPU: they 
 `EXACT`, which forbids to fuse multiplications with additions, and divide float32 by `tl.div_rn`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ try:
 except ImportError:
     triton = tl = None
 
-__all__ = ["EXACT", "jit", "tl"]
+__all__ = ["EXACT", "jit", "mixed", "tl"]
 
 EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 """Options of every launch."""
@@ -22,3 +24,12 @@ EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 def jit(kernel: Callable[..., Any]) -> Any:
     """`triton.jit`; without Triton the function itself, which nobody then calls."""
     return triton.jit(kernel) if triton else kernel
+
+
+@jit
+def mixed(key: tl.tensor, counter: tl.tensor) -> tl.tensor:
+    """`counter_rng.mix` of keys, uint64, and counters, int64."""
+    z = key + (counter + 1).to(tl.uint64, bitcast=True) * 0x9E3779B97F4A7C15
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB
+    return z ^ (z >> 31)

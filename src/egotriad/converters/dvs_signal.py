@@ -79,12 +79,13 @@ def relative_noise(rate_hz: float, cutoff_hz: float, interval_us: float) -> floa
     with straight lines between. The time between events is near the sum of what it is for noise
     known at all times and for noise known at frames so far apart that it is independent there.
     Both, and with them their sum, are fitted to a simulation of single pixels: thresholds of 1.2 to
-    6.5 RMS, 0.03 to 30 time constants between frames, references anywhere in a threshold. Fitted
-    and simulated rates differ by 4 % RMS and 9 % at most where a thousand events were counted.
-    `rate_hz` is that of pixels whose two thresholds are equal and whose reference moves by whole
-    thresholds. In unchanging light a dead time and unequal thresholds (mismatch) let a pixel find a
-    reference that its noise seldom leaves, and keep it until leak or motion takes it away: then
-    there are fewer events.
+    7 RMS, 0.03 to 30 time constants between frames, references anywhere in a threshold. Fitted and
+    simulated rates differ by 4 % RMS, and by 9 % at most for rates of 0.0005 to 0.5 `cutoff_hz`.
+
+    That holds for pixels whose two thresholds are equal and whose reference moves by whole
+    thresholds. With unequal thresholds (mismatch) or a dead time, a pixel in unchanging light finds
+    a reference that its noise seldom leaves, and keeps it until leak or motion takes it away:
+    there are fewer events, half as many with a mismatch of a tenth of the threshold.
 
     v2e's curve (v2ecore/emulator_utils.py, compute_photoreceptor_noise_voltage; after Graça and
     Delbruck, arXiv 2109.08640, figure 3) gives half of the rate asked for or less, because v2e's

@@ -195,7 +195,7 @@ class _Comparison:
     def _judged(self, fit: Fit, found: Sequence[tuple[GyroSegment, Peak]]) -> SyncReport:
         pieces = [piece for piece, _ in found]
         # The fit is along video time; along the IMU's own the same offset grows a little faster.
-        drift = None if fit.drift_ppm is None else fit.drift_ppm / (1 - fit.drift_ppm * 1e-6)
+        drift_ppm = fit.drift_ppm / (1 - fit.drift_ppm * 1e-6)
         segments = tuple(_segment(fit, k, piece, peak) for k, (piece, peak) in enumerate(found))
         measured_s = sum(piece.end_us - piece.start_us for piece in pieces) / 1e6
         stretches = stretches_of(fit, pieces, search_us=self.search_us)
@@ -204,8 +204,8 @@ class _Comparison:
             fit=fit,
             stretches=stretches,
             gain=fast_gain(fit),
-            largest_offset_us=_largest_offset_us(segments, drift or 0.0),
-            interval_us=_interval_us(segments, fit.drift_interval_ppm or 0.0),
+            largest_offset_us=_largest_offset_us(segments, drift_ppm),
+            interval_us=_interval_us(segments, fit.drift_interval_ppm),
             measured_share=measured_s / sum(map(self._length_s, self.runs)),
             witness=witness,
         )
@@ -219,7 +219,7 @@ class _Comparison:
             segments=segments,
             clock_segments=len(self.runs),
             cut_at_gaps=self.at_gaps,
-            drift_ppm=drift,
+            drift_ppm=drift_ppm,
             drift_interval_ppm=fit.drift_interval_ppm,
             correlation=fit.correlation,
             speed_correlation=speed_correlation(self.bins, pieces, fit),

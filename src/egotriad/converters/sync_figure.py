@@ -159,9 +159,7 @@ def _table(report: SyncReport) -> str:
     )
     if not rows:
         return ""
-    drift = "not measurable"
-    if report.drift_ppm is not None:
-        drift = f"{report.drift_ppm:+.2f} ± {report.drift_interval_ppm or 0:.2f} ppm"
+    drift = f"{report.drift_ppm or 0:+.2f} ± {report.drift_interval_ppm or 0:.2f} ppm"
     return (
         "<table><tr><th>clock segment</th><th>IMU time</th><th>offset to add</th>"
         "<th>coarse correlation</th><th>over the second best</th></tr>"

@@ -45,8 +45,8 @@ CONVERGED_US = 0.5
 LONGEST_STEP_US = 50_000.0
 LEAST_FREE = 0.25
 CLUSTER_US = 2_000_000
-UNSURE_DRIFT_PPM = 50.0
-"""A drift that is not known to this (95 %) is not fitted: the recording is too short for it."""
+USUAL_DRIFT_PPM = 200.0
+"""Standard deviation of what a drift is before anything is measured: quartz against quartz."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -58,7 +58,7 @@ class Fit:
         interval_us: float64 (s,).
         informed: float64 (s,), how many stretches of 2 s with motion each rests on.
         middle_us: float64 (s,), on the video's clock, middle of what was compared.
-        drift_ppm: growth of the offset along video time, None where it cannot be known.
+        drift_ppm: growth of the offset along video time.
         drift_interval_ppm: of it.
         linear_map: float64 (3, 3), takes gyroscope to camera axes, focal length included.
         gyro_spread: float64 (3, 3), weighted covariance of the gyroscope's rates, (rad/s)^2.
@@ -75,8 +75,8 @@ class Fit:
     interval_us: Array
     informed: Array
     middle_us: Array
-    drift_ppm: float | None
-    drift_interval_ppm: float | None
+    drift_ppm: float
+    drift_interval_ppm: float
     linear_map: Array
     gyro_spread: Array
     correlation: float
@@ -96,8 +96,7 @@ class Fit:
 
     def offset_at(self, piece: int, t_us: Array) -> Array:
         """Offset of a segment at times on the video's clock, float64 microseconds."""
-        drift = (self.drift_ppm or 0.0) * 1e-6
-        return self.offset_us[piece] + drift * (t_us - self.middle_us[piece])
+        return self.offset_us[piece] + 1e-6 * self.drift_ppm * (t_us - self.middle_us[piece])
 
 
 def fit_offsets(
@@ -115,10 +114,7 @@ def fit_offsets(
         coarse_us: coarse offset of each.
     """
     problem = _Problem(rotation, usable, pieces, np.array(coarse_us))
-    fit = problem.report(problem.solve(with_drift=True))
-    if fit.drift_interval_ppm is None or not fit.drift_interval_ppm <= UNSURE_DRIFT_PPM:
-        fit = problem.report(problem.solve(with_drift=False))
-    return fit
+    return problem.report(problem.solve())
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -133,7 +129,10 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _State:
-    """The problem linearised about a point; p unknowns: s offsets in us, then the drift in ppm."""
+    """The problem linearised about a point; p unknowns: s offsets in us, then the drift in ppm.
+
+    What is usual of a drift enters as one more observation, of `prior` weight.
+    """
 
     unknown: Array  # (p,)
     rows: _Rows
@@ -143,12 +142,21 @@ class _State:
     jacobian: Array  # (n, 3, p) of the prediction, what A and c can absorb taken out
     weight: Array  # (n,)
     bend: Array  # (n,) how the weight falls as the residual grows, for the curvature
+    prior: float
     linear_map: Array  # (3, 3)
     gyro_spread: Array  # (3, 3)
 
     def normal(self) -> Array:
         """Normal equations (p, p)."""
-        return np.einsum("n,ndp,ndq->pq", self.weight, self.jacobian, self.jacobian)
+        normal = np.einsum("n,ndp,ndq->pq", self.weight, self.jacobian, self.jacobian)
+        normal[-1, -1] += self.prior
+        return normal
+
+    def right(self) -> Array:
+        """Their right-hand side (p,)."""
+        right = self.gradient().sum(axis=0)
+        right[-1] -= self.prior * self.unknown[-1]
+        return right
 
     def curvature(self) -> Array:
         """Of the robust cost, (p, p): below `normal`, for outliers pull less the further off."""
@@ -156,7 +164,7 @@ class _State:
         return self.normal() + (self.bend[:, None] * moment).T @ moment
 
     def gradient(self) -> Array:
-        """Each row's share (n, p) of their right-hand side."""
+        """Each row's share (n, p) of the right-hand side."""
         return np.einsum("n,ndp,nd->np", self.weight, self.jacobian, self.residual)
 
 
@@ -183,19 +191,18 @@ class _Problem:
         self.coarse_us = coarse_us
         # An offset in the middle of its own rows is hardly tied to the drift.
         self.middle_us = np.zeros(len(pieces))
-        rows = self._rows(coarse_us)
+        rows = self._rows(np.append(coarse_us, 0.0))
         for k in range(len(pieces)):
             self.middle_us[k] = self.time_us[rows.pair[rows.piece == k]].mean()
 
-    def solve(self, *, with_drift: bool) -> _State:
+    def solve(self) -> _State:
         """Gauss-Newton with reweighting from the coarse offsets."""
-        count = len(self.pieces)
-        unknown = np.append(self.coarse_us, 0.0) if with_drift else self.coarse_us
+        unknown = np.append(self.coarse_us, 0.0)
         scale2 = np.inf
         for iteration in range(ITERATIONS):
             state = self._linearise(unknown, scale2)
-            step = np.linalg.lstsq(state.normal(), state.gradient().sum(axis=0))[0]
-            largest = float(np.abs(step[:count]).max())
+            step = np.linalg.lstsq(state.normal(), state.right())[0]
+            largest = float(np.abs(step[:-1]).max())
             unknown = unknown + step * min(1.0, LONGEST_STEP_US / max(largest, 1e-9))
             squared = (state.residual**2).sum(axis=1) * self.certainty[state.rows.pair]
             scale2 = float(np.median(squared)) / CHI2_MEDIAN
@@ -204,10 +211,9 @@ class _Problem:
         return self._linearise(unknown, scale2)
 
     def _rows(self, unknown: Array) -> _Rows:
-        drift = unknown[-1] * 1e-6 if len(unknown) > len(self.pieces) else 0.0
         pairs, numbers, rates, changes = [], [], [], []
         for k, piece in enumerate(self.pieces):
-            shift = unknown[k] + drift * (self.time_us - self.middle_us[k])
+            shift = unknown[k] + 1e-6 * unknown[-1] * (self.time_us - self.middle_us[k])
             start, end = self.start_us - shift, self.end_us - shift
             rate, known = piece.mean_rate(start, end)
             pairs.append(np.flatnonzero(known))
@@ -224,20 +230,20 @@ class _Problem:
     def _linearise(self, unknown: Array, scale2: float) -> _State:
         rows = self._rows(unknown)
         observed, certainty = self.observed[rows.pair], self.certainty[rows.pair]
-        weight, bend = certainty, np.zeros(len(certainty))
+        weight, bend, prior = certainty, np.zeros(len(certainty)), USUAL_DRIFT_PPM**-2
         predicted, linear_map, spread = _explain(observed, rows.rate, weight)
         if np.isfinite(scale2):
             squared = ((observed - predicted) ** 2).sum(axis=1) * certainty
             share = np.clip(1 - squared / (BIWEIGHT**2 * scale2), 0, 1)
             weight = certainty * share**2
             bend = -4 * certainty**2 * share / (BIWEIGHT**2 * scale2)
+            prior *= scale2
             predicted, linear_map, spread = _explain(observed, rows.rate, weight)
         along = -1e-6 * rows.change @ linear_map.T
         jacobian = np.zeros((len(along), 3, len(unknown)))
         jacobian[np.arange(len(along)), :, rows.piece] = along
-        if len(unknown) > len(self.pieces):
-            since_s = (self.time_us[rows.pair] - self.middle_us[rows.piece]) / 1e6
-            jacobian[:, :, -1] = along * since_s[:, None]
+        since_s = (self.time_us[rows.pair] - self.middle_us[rows.piece]) / 1e6
+        jacobian[:, :, -1] = along * since_s[:, None]
         for k in range(len(unknown)):
             jacobian[:, :, k] -= _explain(jacobian[:, :, k], rows.rate, weight)[0]
         return _State(
@@ -249,25 +255,25 @@ class _Problem:
             jacobian=jacobian,
             weight=weight,
             bend=bend,
+            prior=prior,
             linear_map=linear_map,
             gyro_spread=spread,
         )
 
     def report(self, state: _State) -> Fit:
         """A solution with its intervals."""
-        count, rows = len(self.pieces), state.rows
+        rows = state.rows
         half, informed = self._half_widths(state)
-        with_drift = len(state.unknown) > count
         observed = self.observed[rows.pair]
         total = state.weight @ ((observed - _mean(observed, state.weight)) ** 2).sum(axis=1)
         left = state.weight @ (state.residual**2).sum(axis=1)
         return Fit(
-            offset_us=state.unknown[:count],
-            interval_us=half[:count],
-            informed=informed[:count],
+            offset_us=state.unknown[:-1],
+            interval_us=half[:-1],
+            informed=informed[:-1],
             middle_us=self.middle_us,
-            drift_ppm=float(state.unknown[-1]) if with_drift else None,
-            drift_interval_ppm=float(half[-1]) if with_drift else None,
+            drift_ppm=float(state.unknown[-1]),
+            drift_interval_ppm=float(half[-1]),
             linear_map=state.linear_map,
             gyro_spread=state.gyro_spread,
             correlation=float(np.sqrt(max(1 - left / total, 0.0))) if total > 0 else 0.0,
@@ -295,13 +301,14 @@ class _Problem:
         centred = state.predicted - _mean(state.predicted, state.weight)
         power = state.weight * (centred**2).sum(axis=1)
         np.add.at(motion, (cluster, state.rows.piece), power)
-        if len(state.unknown) > len(self.pieces):
-            since_s = (time_us - self.middle_us[state.rows.piece]) / 1e6
-            motion[:, -1] = np.bincount(cluster, power * since_s**2)
+        since_s = (time_us - self.middle_us[state.rows.piece]) / 1e6
+        motion[:, -1] = np.bincount(cluster, power * since_s**2)
         even = motion.sum(axis=0) ** 2 / np.maximum((motion**2).sum(axis=0), 1e-300)
         free = np.maximum(even - 1, LEAST_FREE)
         inverse = np.linalg.pinv(state.curvature())
-        variance = np.diag(inverse @ (pull.T @ pull) @ inverse) * (1 + 1 / free)
+        scatter = pull.T @ pull
+        scatter[-1, -1] += (state.prior * USUAL_DRIFT_PPM) ** 2
+        variance = np.diag(inverse @ scatter @ inverse) * (1 + 1 / free)
         return stats.t.ppf(0.975, free) * np.sqrt(np.maximum(variance, 0.0)), even
 
 

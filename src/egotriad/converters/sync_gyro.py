@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 
 LONGEST_GAP_US = 50_000
 """Nothing is said about stretches with longer holes between samples."""
+FASTEST_RAD_S = 1e4
+"""Gyroscopes end at 70 rad/s; a larger number is damage, or another unit, and no rate."""
 CLOCK_GAP_US = 100_000
 SLOPE_US = 20_000.0
 """Heads turn back and forth up to about 5 times a second."""
@@ -87,7 +89,7 @@ class GyroSegment:
 def clock_segments(
     gyro: SensorStream, *, shortest_us: int, at_gaps: bool = False
 ) -> list[GyroSegment]:
-    """The pieces of `cut` that are long enough; samples with a missing axis are dropped.
+    """The pieces of `cut` that are long enough; samples that are no rate are dropped.
 
     Args:
         gyro: true time stamps, in the order of the file.
@@ -98,7 +100,7 @@ def clock_segments(
     for number, run in enumerate(cut(gyro, at_gaps=at_gaps)):
         t_us = np.maximum.accumulate(gyro.t_us[run].astype(np.float64))
         omega = gyro.values[:, run].T
-        complete = np.isfinite(omega).all(axis=1)
+        complete = (np.abs(omega) < FASTEST_RAD_S).all(axis=1)  # and so finite
         t_us, omega = t_us[complete], omega[complete]
         if len(t_us) < 2 or t_us[-1] - t_us[0] < shortest_us:
             continue

@@ -51,9 +51,9 @@ class SyncReport:
         segments: the measured clock segments; the clock steps back between two.
         clock_segments: how many there are in all.
         cut_at_gaps: whether long gaps had to be taken for changes of the clock too.
-        drift_ppm: microseconds a second by which the offset grows; None where the recording is too
+        drift_ppm: microseconds a second by which the offset grows.
+        drift_interval_ppm: half width of its 95 % interval; some hundred where the recording is too
             short to say.
-        drift_interval_ppm: half width of its 95 % interval.
         correlation: of the camera's rotation and the gyroscope's, three axes, after the fit.
         speed_correlation: of their angular speeds.
         peak_ratio: best over second best coarse correlation, least of the segments.
@@ -115,7 +115,7 @@ def correct(track: ImuTrack, report: SyncReport) -> ImuTrack:
     accel, gyro = _moved(track.accel, report), _moved(track.gyro, report)
     dropped = len(track.gyro) - len(gyro)
     offsets = ", ".join(f"{segment.offset_us / 1e3:.2f}" for segment in report.segments)
-    drift = "unknown" if report.drift_ppm is None else f"{report.drift_ppm:.2f} ppm"
+    drift = f"{report.drift_ppm or 0.0:.2f} ppm"
     return ImuTrack(
         accel=accel,
         gyro=gyro,

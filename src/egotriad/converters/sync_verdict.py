@@ -22,7 +22,7 @@ __all__ = [
 LEAST_CONTRAST = 2.0
 """Any other offset must leave twice the variance unexplained; the correlation is then 0.71 or more,
 which a part of the recording with another offset still allows (`sync_stretches` finds it)."""
-LEAST_CORRELATION = 0.8
+LEAST_CORRELATION = 0.92
 LEAST_INFORMED = 3.0
 """Stretches of 2 s with motion: a single turn leaves offset, drift of the bias and distortion of
 the lens open."""
@@ -143,7 +143,7 @@ def judge_fit(findings: Findings, *, tolerance_us: int) -> tuple[str, tuple[str,
     notes = []
     if findings.measured_share < 1:
         notes.append(
-            f"{1 - findings.measured_share:.0%} of the IMU lies in clock segments that are too "
+            f"{1 - findings.measured_share:.1%} of the IMU lies in clock segments that are too "
             f"short or too still to be measured"
         )
     if findings.witness.agrees is None:

@@ -1,10 +1,11 @@
 """How a camera turned, from its pictures: angular velocity between consecutive frames.
 
-Small pictures suffice: a corner moves by the same angle whatever the resolution, and a tracked one
-is good to a few hundredths of a pixel (Shi and Tomasi 1994, one corner per cell of a grid so that
-they are spread; pyramidal Lucas-Kanade). The motion of the corners is explained by a rotation alone
-(`video_rotation_fit`); what does not fit is near or moves by itself. Without a known focal length
-half the width is assumed (90 degrees): pitch and yaw then carry an unknown factor, roll does not.
+Small pictures suffice: a corner moves by the same angle whatever the resolution, and is tracked to
+a few hundredths of a pixel (corners: Shi and Tomasi 1994, one per cell of a grid so that they are
+spread; tracking: pyramidal Lucas-Kanade, Bouguet 2001). The motion of the corners is explained by a
+rotation alone (`video_rotation_fit`); what does not fit is near or moves by itself. Without a known
+focal length half the width is assumed (90 degrees): pitch and yaw then carry an unknown factor,
+roll does not.
 
 Beside it, and without any tracking, stands the rate at which an ideal event camera would fire on
 the same pictures: a second witness of motion.
@@ -27,8 +28,8 @@ SMALL_WIDTH = 160
 """Pixels a row that wider pictures are reduced to."""
 CELLS_PER_ROW, SMALLEST_CELL = 10, 8
 CORNER_MIN = 1e-4
-"""Least eigenvalue of the structure tensor as OpenCV scales it (levels in [0, 1], block of 5):
-a smooth edge of 8 grey levels; a picture's noise of 2 levels stays below."""
+"""Least eigenvalue of the structure tensor as OpenCV scales it: that of a corner of 9 grey levels
+blurred by a pixel; white noise with a standard deviation of 2 levels stays below."""
 BLOCK = 5
 SEARCH_PX, PYRAMID_LEVELS = 9, 2
 STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03)

@@ -78,7 +78,7 @@ def verify(
     Args:
         folder: of the build.
         deep: False leaves the events undecoded; their files are still hashed.
-        progress: called with (stage, MiB done, MiB in all).
+        progress: called with (stage, shards done, shards in all).
 
     Raises:
         ShardError: when there is no build in the folder, or an unfinished one.
@@ -129,17 +129,13 @@ class _Verification:
             self.findings += check_text(self._root, name)
         self.findings += find_orphans(self._root, inventory)
         self.findings += check_lines(inventory)
-        total = sum(self._size(path) for path in inventory.data_paths)
-        for name in sorted({path.partition("/")[2] for path in inventory.data_paths}):
+        names = sorted({path.partition("/")[2] for path in inventory.data_paths})
+        for done, name in enumerate(names, start=1):
             rows = self._windows(f"data/{name}")
             self._events(f"events/{name}", rows)
-            progress("MiB verified", self.bytes >> 20, total >> 20)
+            progress("shards verified", done, len(names))
         if self._sound:
             self.findings += check_counts(inventory, self.windows)
-
-    def _size(self, path: str) -> int:
-        file = self._root / path
-        return file.stat().st_size if file.is_file() else 0
 
     def _windows(self, path: str) -> list[dict[str, Any]] | None:
         """Checks a windows file; its light rows, None when they cannot be had."""
@@ -181,15 +177,15 @@ class _Verification:
     def _open(self, path: str, table: str) -> pq.ParquetFile | None:
         """A data file whose bytes and schema are right, or None and findings that say why not."""
         place = Place(file=path)
-        self.bytes += self._size(path)
-        damage = check_bytes(self._root, path, self._inventory)
-        self.findings += damage
-        if damage:
-            # What could be read of it would prove nothing about the rest of the build.
-            if (self._root / path).is_file():
-                self.findings += locate_damage(self._root / path, place)
-            return None
         file = None
+        self.findings += (damage := check_bytes(self._root, path, self._inventory))
+        if not (self._root / path).is_file():
+            return None
+        self.bytes += (self._root / path).stat().st_size
+        if damage:
+            # What can still be read of it proves nothing about the rest of the build.
+            self.findings += locate_damage(self._root / path, place)
+            return None
         with refused(self.findings, place, "a whole Parquet file"):
             file = open_checked(self._root / path)
             faults = list(check_table(file, table, place, self._inventory.config_hash))

@@ -33,7 +33,7 @@ def check_pairs(
         windows: rows of the windows file that have events, in order.
         place: the events file.
     """
-    table = events.read(columns=list(SHARED))
+    table = events.read(columns=list(SHARED), use_threads=False)
     yield from place.unequal("pairs", rows=(table.num_rows, len(windows)))
     for number, (row, window) in enumerate(zip(table.to_pylist(), windows, strict=False)):
         here = place.at(row=number, row_group=number, where=window["window_id"])
@@ -147,8 +147,8 @@ def _inside(t_us: NDArray[np.int32], spans: Sequence[Span]) -> int:
     """Events in at least one span; times and spans in order."""
     count, reached = 0, 0
     for span in spans:
-        edges = np.array([max(span.start_us, reached), span.end_us], t_us.dtype)
-        lo, hi = np.searchsorted(t_us, edges)
+        edges = np.clip([max(span.start_us, reached), span.end_us], 0, np.iinfo(t_us.dtype).max)
+        lo, hi = np.searchsorted(t_us, edges.astype(t_us.dtype))
         count += max(0, int(hi - lo))
         reached = max(reached, span.end_us)
     return count

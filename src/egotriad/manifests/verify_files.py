@@ -83,7 +83,8 @@ def _read_provenance(root: Path, inventory: Inventory) -> None:
         inventory.provenance = open_sealed(root / PROVENANCE)
     except ShardError as exc:
         what = "damaged" if (root / PROVENANCE).is_file() else "missing"
-        inventory.findings.append(Place(file=PROVENANCE).finding(what, exc, "what was sealed"))
+        got = str(exc).partition(": ")[2]
+        inventory.findings.append(Place(file=PROVENANCE).finding(what, got, "what was sealed"))
 
 
 def _read_sums(root: Path, inventory: Inventory) -> None:
@@ -128,11 +129,12 @@ def _read_manifest(root: Path, inventory: Inventory) -> None:
             inventory.findings.append(where.finding("damaged", exc, need))
             return
     inventory.lines = lines
-    for path in sorted((inventory.sums or {}).keys() ^ {*lines, *inventory.side_paths, MANIFEST}):
-        here = place.at(where=path)
-        inventory.findings.append(
-            here.finding("manifest", "named by one", f"a line here and in {SUMS}")
-        )
+    if inventory.sums is not None:
+        hashed = {name for name in inventory.sums if name.endswith(".parquet")}
+        for path in sorted(hashed ^ lines.keys()):
+            missing = MANIFEST if path in hashed else SUMS
+            here = Place(file=missing, where=path)
+            inventory.findings.append(here.finding("manifest", "no line", "one for each data file"))
 
 
 def check_bytes(root: Path, name: str, inventory: Inventory) -> list[Finding]:

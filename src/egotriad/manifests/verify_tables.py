@@ -36,11 +36,11 @@ def locate_damage(path: Path, place: Place) -> list[Finding]:
             for leaf in range(file.metadata.num_columns):
                 where = place.at(row_group=group)
                 try:
-                    file.reader.read_row_group(group, column_indices=[leaf])
+                    file.reader.read_row_group(group, column_indices=[leaf], use_threads=False)
                 except READ_ERRORS as exc:
                     name = file.metadata.schema.column(leaf).path
                     reason = str(exc).splitlines()[0]
-                    findings.append(where.finding("damaged", reason, "pages", column=name))
+                    findings.append(where.finding("damaged", reason, "whole pages", column=name))
     return findings
 
 
@@ -55,7 +55,8 @@ def check_table(
         place: the file.
         config_hash: of the build's configuration, None when it is not known.
     """
-    metadata = file.schema_arrow.metadata or {}
+    schema = file.schema_arrow
+    metadata = schema.metadata or {}
     version = metadata.get(b"egotriad.schema_version", b"none").decode()
     if version != SCHEMA_VERSION:
         builder = metadata.get(b"egotriad.builder", b"an unknown builder").decode()
@@ -63,7 +64,7 @@ def check_table(
         yield place.finding("schema-version", version, need)
         return
     yield from _metadata(metadata, table, place, config_hash)
-    yield from _fields(file.schema_arrow, TABLES[table], place)
+    yield from _fields(schema, TABLES[table], place)
     yield from _row_groups(file.metadata, table, place)
 
 

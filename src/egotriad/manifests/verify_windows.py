@@ -1,6 +1,7 @@
 """Rows of the `windows` table: each against itself, and against all others of the build."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,8 +73,9 @@ def check_windows(
         kept: gets the columns KEPT of each row.
     """
     columns = [name for name in file.schema_arrow.names if name != "event_preview"]
+    columns.append("event_preview.path")
     for group in range(file.num_row_groups):
-        table = file.read_row_group(group, columns=columns)
+        table = file.read_row_group(group, columns=columns, use_threads=False)
         imu, mask = (table.column(name).combine_chunks() for name in ("imu", "imu_mask"))
         for index, row in enumerate(table.drop_columns(["imu", "imu_mask"]).to_pylist()):
             number = len(kept)
@@ -104,7 +106,7 @@ def _imu(row: dict[str, Any], imu: pa.Scalar, mask: pa.Scalar, place: Place) -> 
     if not imu.is_valid:
         yield from place.unequal("imu", imu_rate_hz=(rate_hz, None), imu_mask=(mask.as_py(), None))
         return
-    if rate_hz is None or not rate_hz > 0:
+    if rate_hz is None or not 0 < rate_hz < math.inf:
         yield place.finding("imu", rate_hz, "a rate above 0 Hz", column="imu_rate_hz")
         return
     samples = imu.values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 6)  # (T, 6)

@@ -25,7 +25,7 @@ from egotriad.pipelines.provenance import (
     source_revision,
 )
 
-__all__ = ["BuildReport", "build"]
+__all__ = ["BuildReport", "build", "shards_title"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +111,13 @@ def build(
         for place in (folder, out):
             write_text(place / "provenance.json", seal(provenance))
 
-    pack(chosen, folder, out, config, title=f"{dataset.name} shards", record=record)
+    pack(chosen, folder, out, config, title=shards_title(dataset.name), record=record)
     return report
+
+
+def shards_title(dataset: str) -> str:
+    """Title of the shards of a dataset."""
+    return f"{dataset} shards"
 
 
 def _quarantine_unreadable(described: list[Recording | Unreadable], out: Path) -> dict[str, str]:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PushReport", "push"]
 
+CARD = "README.md"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushReport:
@@ -179,10 +181,10 @@ def _upload(hub: Hub, plan: PushPlan, branch: str, before: Collection[str], *, s
     meanwhile finds it incomplete, not mixed.
     """
     shards = [f"{name}/*.parquet" for name in TABLE_FOLDERS]
-    others = [name for name in plan.files if "/" not in name and name not in MARKERS]
+    others = [name for name in plan.files if "/" not in name and name not in (CARD, *MARKERS)]
     old_marks = [name for name in MARKERS if name in before]
     rounds: tuple[tuple[str, list[str], list[str]], ...] = (
-        ("Dataset card", ["README.md"], old_marks),
+        ("Dataset card", [CARD], old_marks),
         ("Shards", [*shards, *others], shards if stale else []),
         ("Manifest, hashes, provenance", list(MARKERS), []),
     )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from egotriad.manifests.errors import MissingDependency, ShardError
 from egotriad.manifests.files import canonical_json, write_text
+from egotriad.manifests.progress import Meter
+from egotriad.manifests.verify import verify as verify_build
 from egotriad.pipelines.push_plan import PushPlan
 
 __all__ = ["Verify", "check_loading", "check_soundness", "remember_soundness"]
@@ -45,9 +47,8 @@ def remember_soundness(plan: PushPlan) -> None:
 
 
 def _verify(folder: Path) -> Iterable[object]:
-    from egotriad.manifests.verify import verify
-
-    return verify(folder).findings
+    with Meter() as meter:
+        return verify_build(folder, progress=meter).findings
 
 
 def _receipt(plan: PushPlan) -> str:

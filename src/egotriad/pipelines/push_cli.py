@@ -33,9 +33,9 @@ def _push(
     *,
     version: str = "1.0.0",
     branch: str | None = None,
-    public: Annotated[bool, Parameter(negative="")] = False,
-    i_have_the_right_to_redistribute: tuple[str, ...] = (),
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    public: Annotated[bool, Parameter(negative=())] = False,
+    i_have_the_right_to_redistribute: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
     json: bool = False,
 ) -> int:
     """Push a build to a dataset repository on the Hugging Face Hub; running again goes on.

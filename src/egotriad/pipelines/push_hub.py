@@ -1,9 +1,11 @@
 """The Hub's side of a push: settings, what lies there, and what its errors mean."""
 
 import hashlib
+import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -26,10 +28,13 @@ def hub_api() -> "HfApi":
     """
     try:
         from huggingface_hub import HfApi
+        from huggingface_hub.utils.logging import set_verbosity
     except ImportError as exc:
         raise MissingDependency(
             "pushing needs huggingface_hub and datasets: pip install 'egotriad[hub]'"
         ) from exc
+    if not sys.stderr.isatty():
+        set_verbosity(logging.INFO)  # a line every 30 s in place of its live display
     return HfApi(library_name="egotriad")
 
 
@@ -49,11 +54,11 @@ class Hub:
 
     api: "HfApi"
     repo_id: str
-    where: _Where = field(init=False)
 
-    def __post_init__(self) -> None:
-        where: _Where = {"repo_id": self.repo_id, "repo_type": "dataset"}
-        object.__setattr__(self, "where", where)
+    @property
+    def where(self) -> _Where:
+        """What every call names it by."""
+        return {"repo_id": self.repo_id, "repo_type": "dataset"}
 
     def is_private(self) -> bool:
         """Whether the repository is private now."""

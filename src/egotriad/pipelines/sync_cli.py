@@ -132,8 +132,7 @@ def _numbers(report: SyncReport) -> list[str]:
             f"{several if report.clock_segments > 1 else ''}add {segment.offset_us / 1e3:+.2f} ms "
             f"(± {segment.interval_us / 1e3:.2f}) to IMU time"
         )
-    if report.drift_ppm is not None:
-        lines.append(f"drift {report.drift_ppm:+.2f} ppm (± {report.drift_interval_ppm or 0:.2f})")
+    lines.append(f"drift {report.drift_ppm or 0:+.2f} ppm (± {report.drift_interval_ppm or 0:.2f})")
     agrees: dict[bool | None, Any] = {True: "agrees", False: "disagrees", None: "is silent"}
     lines.append(
         f"correlation {report.correlation:.3f} (angular speed {report.speed_correlation:.3f}), "
