@@ -162,6 +162,17 @@ def test_loader_map_style_and_stream_give_the_same_batches(build: Path) -> None:
     assert rows_of(stream) == want
 
 
+@pytest.mark.parametrize("even_steps", [False, True])
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_the_number_of_batches_left_is_known(build: Path, ranks: int, even_steps: bool) -> None:
+    order = BatchOrder(batch_size=4, even_steps=even_steps)
+    for rank in range(ranks):
+        batches = EpochBatches(ShardReader(build), order, rank=rank, ranks=ranks)
+        for _ in range(3):
+            assert len(batches) == len(list(batches))
+            batches.advance()
+
+
 def test_epochs_follow_one_another(build: Path) -> None:
     order = BatchOrder(batch_size=5, mixed_rows=6)
     loader = ShardLoader(ShardReader(build), order, list)
@@ -260,9 +271,9 @@ def test_a_worker_with_a_lane_of_its_own_decodes_each_row_group_once(
 ) -> None:
     order = BatchOrder(batch_size=1, mixed_rows=4, lanes=2)
     decoded: list[tuple[str, int]] = []
-    read = reading._read_group
+    read = reading.read_group
     monkeypatch.setattr(
-        reading, "_read_group", lambda *args: decoded.append((args[2], args[1])) or read(*args)
+        reading, "read_group", lambda *args: decoded.append((args[2], args[1])) or read(*args)
     )
     groups = len(ShardReader(build).group_rows)
     for worker in range(2):  # as DataLoader deals batches to two workers

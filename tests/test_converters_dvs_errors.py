@@ -143,7 +143,7 @@ def test_times_must_increase_within_and_between_calls() -> None:
     stream.feed(frames, np.array([5, 6]))
     with pytest.raises(UsageError, match="6 us is followed by 4 us"):
         stream.feed(frames, np.array([4, 9]))
-    with pytest.raises(UsageError, match="6 us is followed by 6 us.*drop repeated frames"):
+    with pytest.raises(UsageError, match=r"6 us is followed by 6 us.*drop repeated frames"):
         stream.feed(frames[:1], np.array([6]))
     with pytest.raises(UsageError, match="6 us is followed by 3600000006 us"):
         stream.feed(frames[:1], np.array([3_600_000_006]))
@@ -161,6 +161,6 @@ def test_seconds_must_be_finite_and_a_microsecond_apart() -> None:
 
 def test_v2es_clock_begins_at_zero() -> None:
     frames = np.zeros((2, 1, 1), np.uint8)
-    with pytest.raises(UsageError, match="begin at -1000000 us, need 0 to .*shift the clock"):
+    with pytest.raises(UsageError, match=r"begin at -1000000 us, need 0 to .*shift the clock"):
         emulate(frames, np.array([-1.0, 0.0]), V2E)
     assert len(emulate(frames, np.array([-1.0, 0.0]), DvsConfig())) == 0

@@ -9,7 +9,6 @@ from egotriad.converters.dvs_levels import new_levels
 from egotriad.converters.dvs_noise import Maps
 from egotriad.converters.dvs_place import Columns
 from egotriad.converters.dvs_signal import tables
-from egotriad.converters.simd import LANES
 
 
 def test_a_pixels_bounds_are_exactly_the_levels_at_which_it_stays_silent() -> None:
@@ -26,11 +25,11 @@ def test_a_pixels_bounds_are_exactly_the_levels_at_which_it_stays_silent() -> No
     np.testing.assert_array_equal(bounds, silent)
 
 
-def test_the_rest_of_the_last_vector_never_fires() -> None:
-    state = new_levels(np.zeros(LANES + 1, np.uint8), *np.full((2, LANES + 1), 0.2), tables())
-    assert state.low.size == 2 * LANES
-    assert (state.low[LANES + 1 :] == 0).all()
-    assert (state.high[LANES + 1 :] == 255).all()
+def test_what_fills_the_last_vector_never_fires() -> None:
+    state = new_levels(np.zeros(65, np.uint8), *np.full((2, 65), 0.2), tables())
+    assert state.low.size == state.high.size == 128
+    assert (state.low[65:] == 0).all()
+    assert (state.high[65:] == 255).all()
 
 
 def uniform_maps(size: int, pos: float, neg: float) -> Maps:

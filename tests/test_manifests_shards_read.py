@@ -117,8 +117,8 @@ def test_text_comes_without_decoding_the_imu(
 ) -> None:
     write_build(toy_clips(4), tmp_path)
     asked = []
-    read = module._read_group
-    monkeypatch.setattr(module, "_read_group", lambda *args: asked.append(args[3]) or read(*args))
+    read = module.read_group
+    monkeypatch.setattr(module, "read_group", lambda *args: asked.append(args[3]) or read(*args))
     clips = list(read_shards(tmp_path, imu=False, events=False))
     assert [clip.imu for clip in clips] == [None] * 4
     assert all(clip.narration for clip in clips)
@@ -131,8 +131,8 @@ def test_decoded_rows_are_kept_up_to_the_limit_and_decoded_again_beyond(
 ) -> None:
     write_build(toy_clips(9), tmp_path, shards=1)
     decoded = []
-    read = module._read_group
-    monkeypatch.setattr(module, "_read_group", lambda *args: decoded.append(args[1]) or read(*args))
+    read = module.read_group
+    monkeypatch.setattr(module, "read_group", lambda *args: decoded.append(args[1]) or read(*args))
     reader = ShardReader(tmp_path, events=False, cached_rows=6)
     for index in (0, 3, 1, 6, 2, 3):  # groups 0 1 0 2 0 1: the 2 drives out the 1
         reader.clip(index)
@@ -198,8 +198,8 @@ def test_a_span_reads_one_row_group_of_the_events(
     reader = ShardReader(write_build(toy_clips(6), tmp_path, shards=1))
     reader.clip(0)
     asked = []
-    read = module._read_group
-    monkeypatch.setattr(module, "_read_group", lambda *args: asked.append(args[1:3]) or read(*args))
+    read = module.read_group
+    monkeypatch.setattr(module, "read_group", lambda *args: asked.append(args[1:3]) or read(*args))
     reader.events(2, Span(1_500_000, 1_000))
     assert asked == [(2, "events/train-00000-of-00001.parquet")]
 

@@ -19,7 +19,7 @@ __all__ = ["evaluate_on_shards"]
 
 
 def evaluate_on_shards(
-    shards: Path,
+    shards: Path | str,
     target_folder: Path,
     draft_folder: Path,
     text_draft_folder: Path | None,
@@ -32,7 +32,7 @@ def evaluate_on_shards(
     """Evaluates a draft and writes `report.json`, `clips.jsonl` and `report.html` into `out`.
 
     Args:
-        shards: a build that holds `config.split`.
+        shards: folder, URL or Hub id of a build that holds `config.split`.
         target_folder: the target.
         draft_folder: the IMU draft.
         text_draft_folder: its text-only twin, or None.
@@ -76,7 +76,9 @@ def evaluate_on_shards(
         tokenizer=tokenizer,
         metas=metas,
         sources={**sources, "target_outputs_sha256": sha256_file(target_outputs)},
-        quality=target_quality(outputs, read_shards(shards, events=False), split=config.split),
+        quality=target_quality(
+            outputs, read_shards(shards, imu=False, events=False), split=config.split
+        ),
         progress=progress,
     )
     write_report(evaluation, out)

@@ -73,7 +73,10 @@ class EpochBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Batches left in this epoch, for this rank."""
-        return len(self._left())
+        rows, size = len(self._reader), self._order.batch_size
+        if self._order.even_steps:
+            return (rows // size - self.batches) // self._ranks
+        return len(range(self.batches + self._rank, -(-rows // size), self._ranks))
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self._left())

@@ -206,7 +206,7 @@ def read_target_outputs(path: Path) -> TargetOutputs:
 
 
 def cache_targets(
-    shards: Path, target_folder: Path, out: Path, *, max_new_tokens: int = 32, batch: int = 64
+    shards: Path | str, target_folder: Path, out: Path, *, max_new_tokens: int = 32, batch: int = 64
 ) -> TargetOutputs:
     """Runs a target over all splits of a build and writes its texts.
 

@@ -111,7 +111,7 @@ def train_draft(
 
 
 def train_draft_on_shards(
-    shards: Path,
+    shards: Path | str,
     target_folder: Path,
     target_outputs: Path,
     out: Path,

@@ -117,7 +117,7 @@ def train_target(
 
 
 def train_target_on_shards(
-    shards: Path,
+    shards: Path | str,
     out: Path,
     config: TargetTraining | None = None,
     *,

@@ -22,11 +22,11 @@ from egotriad.manifests.rows import event_table, window_table
 from egotriad.manifests.schema import TABLES, file_metadata, writer_options
 from egotriad.manifests.shards_read import (
     ShardReader,
-    open_table,
     read_manifest,
     read_shards,
     shards_sha256,
 )
+from egotriad.manifests.shards_table import open_table
 
 __all__ = [
     "ShardReader",

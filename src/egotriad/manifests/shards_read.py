@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -24,10 +23,10 @@ from egotriad.manifests.errors import ShardError, UsageError
 from egotriad.manifests.events import Events, Span
 from egotriad.manifests.files import sha256_text
 from egotriad.manifests.rows import EVENT_COLUMNS, clips_of, events_of
-from egotriad.manifests.schema import SCHEMA_VERSION
-from egotriad.manifests.sources import FolderSource, ShardSource, failures, open_source
+from egotriad.manifests.shards_table import read_group, table_of
+from egotriad.manifests.sources import FolderSource, ShardSource, open_source
 
-__all__ = ["ShardReader", "open_table", "read_manifest", "read_shards", "shards_sha256"]
+__all__ = ["ShardReader", "read_manifest", "read_shards", "shards_sha256"]
 
 MARKERS = ("manifest.jsonl", "SHA256SUMS")
 OPEN_FILES = 16
@@ -35,15 +34,6 @@ FOOTER_THREADS = 8
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-
-
-def open_table(path: Path, table: str) -> pq.ParquetFile:
-    """Opens a shard file with page checksums verified on every read.
-
-    Raises:
-        ShardError: when it is missing, not Parquet, another table, or another schema version.
-    """
-    return table_of(FolderSource(path.parent), path.name, table)
 
 
 def read_manifest(path: Path | str) -> list[dict[str, Any]]:
@@ -222,7 +212,7 @@ class ShardReader:
     def _decode(self, windows: pq.ParquetFile, shard: "_Shard", group: int) -> list["_Row"]:
         left_out = {"event_preview"} if self._imu else {"event_preview", "imu", "imu_mask"}
         columns = [name for name in windows.schema_arrow.names if name not in left_out]
-        table = _read_group(windows, group, shard.light, columns)
+        table = read_group(windows, group, shard.light, columns)
         return [_Row(shard, clip, event_row) for clip, event_row in clips_of(table, shard.split)]
 
     def _whole(self, row: "_Row") -> Clip:
@@ -235,7 +225,7 @@ class ShardReader:
         if row.event_row is None:
             return None
         events = self._tables.get(file, lambda: table_of(self._source, file, "events"))
-        table = _read_group(events, row.event_row, file, EVENT_COLUMNS)
+        table = read_group(events, row.event_row, file, EVENT_COLUMNS)
         found = table.column("window_id")[0].as_py()
         if found != row.clip.window_id:
             raise ShardError(
@@ -303,38 +293,4 @@ def _complete(path: Path | str) -> tuple[ShardSource, list[dict[str, Any]]]:
     except ValueError as exc:
         raise ShardError(
             f"{source.name}: manifest.jsonl is damaged ({exc}); rebuild or fetch it again"
-        ) from exc
-
-
-def table_of(source: ShardSource, file: str, table: str) -> pq.ParquetFile:
-    """A table of a source, see `open_table`."""
-    name = PurePosixPath(file).name
-    try:
-        place = source.open(file)
-        # On a disk, prebuffering a row group that is wanted whole only costs memory.
-        remote = not isinstance(place, Path)
-        parquet = pq.ParquetFile(place, page_checksum_verification=True, pre_buffer=remote)
-    except FileNotFoundError as exc:
-        raise ShardError(f"{name}: is missing or out of reach; rebuild or fetch it again") from exc
-    except failures() as exc:
-        raise ShardError(
-            f"{name}: not a whole Parquet file, or out of reach ({exc}); rebuild or fetch it again"
-        ) from exc
-    metadata = parquet.schema_arrow.metadata or {}
-    version = metadata.get(b"egotriad.schema_version", b"none").decode(errors="replace")
-    kind = metadata.get(b"egotriad.table", b"none").decode(errors="replace")
-    if version != SCHEMA_VERSION or kind != table:
-        raise ShardError(
-            f"{name}: holds table {kind!r} of schema version {version}, need {table!r} of "
-            f"{SCHEMA_VERSION}; rebuild the shards with this version of egotriad"
-        )
-    return parquet
-
-
-def _read_group(file: pq.ParquetFile, group: int, path: str, columns: list[str]) -> pa.Table:
-    try:
-        return file.read_row_group(group, columns=columns)
-    except failures() as exc:
-        raise ShardError(
-            f"{PurePosixPath(path).name}: row group {group} is damaged or out of reach ({exc})"
         ) from exc
