@@ -420,7 +420,10 @@ def test_what_the_hub_refuses_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
         return error
 
     cases = [
-        (errors.LocalEntryNotFoundError("offline"), "cannot be reached and its local cache lacks"),
+        (
+            errors.LocalEntryNotFoundError("offline"),
+            "no folder here, the Hub cannot be reached, and its local",
+        ),
         (response_error(errors.RepositoryNotFoundError), "no folder here and no dataset"),
         (response_error(errors.GatedRepoError), "is gated; ask for access"),
         (errors.OfflineModeIsEnabled("offline"), "cannot be fetched from the Hub"),
@@ -429,6 +432,12 @@ def test_what_the_hub_refuses_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
         fails_with(error)
         with pytest.raises(ShardError, match=rf"^me/walks at v1: .*{message}"):
             ShardReader("me/walks@v1")
+
+
+def test_a_relative_path_is_never_taken_for_a_hub_id() -> None:
+    for path in ("../walks", "./walks", "a/b/c", "walks", "/walks"):
+        with pytest.raises(ShardError, match="holds no build"):
+            ShardReader(path)
 
 
 def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

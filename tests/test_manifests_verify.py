@@ -213,6 +213,7 @@ def test_a_missing_file_and_files_that_nobody_names(build: Path) -> None:
     (build / HELD_OUT).unlink()
     (build / "data" / "train-00001-of-00002.parquet").touch()
     (build / "README.md.tmp-17").touch()
+    (build / "my-own.parquet").touch()  # nobody's business
     report = verify(build)
     assert [(f.file, f.what) for f in report.findings] == [
         ("README.md.tmp-17", "orphan"),

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -59,9 +58,9 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def mend(root: Path, **options: Any) -> RepairReport:
+def mend(root: Path) -> RepairReport:
     out = root / "b"
-    return repair(out, verify(out), sources=[root / "films"], **options)
+    return repair(out, verify(out), sources=[root / "films"])
 
 
 def events_of(out: Path) -> Path:
@@ -118,7 +117,7 @@ def test_all_parts_may_be_gone_as_long_as_the_sources_are_there(root: Path, orig
     out = root / "b"
     shutil.rmtree(out / "parts")
     events_of(out).unlink()
-    done = mend(root, workers=2)
+    done = mend(root)
     assert sorted(done.rebuilt) == ["run", "walk"]
     assert contents(out) == contents(origin / "b")
     assert (out / "parts" / "provenance.json").read_bytes() == (

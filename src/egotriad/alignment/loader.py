@@ -75,7 +75,7 @@ class EpochBatches(Sampler[list[int]]):
         """Batches left in this epoch, for this rank."""
         rows, size = len(self._reader), self._order.batch_size
         if self._order.even_steps:
-            return (rows // size - self.batches) // self._ranks
+            return max(0, rows // size - self.batches) // self._ranks
         return len(range(self.batches + self._rank, -(-rows // size), self._ranks))
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -107,6 +107,6 @@ def epoch_batches(
     batches = [*body.swapaxes(0, 1).reshape(-1, size)]
     batches += [tail[first : first + size] for first in range(0, len(tail), size)]
     if order.even_steps:
-        steps = (len(rows) // size - start) // ranks
+        steps = max(0, len(rows) // size - start) // ranks
         batches = batches[: start + steps * ranks]
     return batches[start + rank :: ranks]

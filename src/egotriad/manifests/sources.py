@@ -23,7 +23,7 @@ from egotriad.manifests.errors import MissingDependency, ShardError
 
 __all__ = ["ShardSource", "failures", "open_source"]
 
-HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(@(?P<revision>.+))?")
+HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*?)(@(?P<revision>.+))?")
 
 
 class ShardSource(Protocol):
@@ -175,8 +175,8 @@ class HubSource:
             ) from exc
         except errors.LocalEntryNotFoundError as exc:
             raise ShardError(
-                f"{where}: the Hub cannot be reached and its local cache lacks files of this "
-                "build; go online once, or give the folder of a copy"
+                f"{where}: is no folder here, the Hub cannot be reached, and its local cache lacks "
+                "files of this build; go online once, or give the folder of a copy"
             ) from exc
         except (OSError, ValueError, getattr(errors, "HTTPError", OSError)) as exc:
             raise ShardError(f"{where}: cannot be fetched from the Hub ({exc}); try again") from exc

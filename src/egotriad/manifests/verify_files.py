@@ -10,7 +10,6 @@ witness that is itself damaged accuses nobody.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,11 +25,12 @@ __all__ = ["DATA_PATH", "Inventory", "check_bytes", "check_text", "find_orphans"
 
 PROVENANCE, SUMS, MANIFEST = "provenance.json", "SHA256SUMS", "manifest.jsonl"
 ALWAYS_THERE = ("README.md", "rejected.jsonl")
-WORKING_FOLDERS = ("parts", "quarantine")
+DATA_FOLDERS = ("data", "events")
 DATA_PATH = re.compile(
     r"(?P<folder>data|events)/(?P<split>train|validation|test)"
     r"-(?P<index>\d{5})-of-(?P<count>\d{5})\.parquet"
 )
+TEMPORARY = re.compile(r"\.tmp-\d+$")
 SUMS_LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
@@ -173,12 +173,12 @@ def find_orphans(root: Path, inventory: Inventory) -> Iterator[Finding]:
     named = set(inventory.data_paths)
     if not named:
         return
-    for folder, folders, files in os.walk(root):
-        if Path(folder) == root:
-            folders[:] = [name for name in folders if name not in WORKING_FOLDERS]
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = (Path(folder) / name).relative_to(root).as_posix()
-            if path not in named and (path.endswith(".parquet") or ".tmp-" in name):
+    for folder in ("", *DATA_FOLDERS):
+        if not (root / folder).is_dir():
+            continue
+        for path in sorted(filter(Path.is_file, (root / folder).iterdir())):
+            name = path.relative_to(root).as_posix()
+            stray = folder and path.suffix == ".parquet" and name not in named
+            if stray or TEMPORARY.search(name):
                 need = f"only what {MANIFEST} names; delete it"
-                yield Place(file=path).finding("orphan", "a file nobody names", need)
+                yield Place(file=name).finding("orphan", "a file nobody names", need)

@@ -121,6 +121,10 @@ def shards_title(dataset: str) -> str:
 
 
 def _quarantine_unreadable(described: list[Recording | Unreadable], out: Path) -> dict[str, str]:
+    names = {recording.recording_id for recording in described}
+    for record in (out / "quarantine").glob("*.json"):
+        if record.stem not in names:  # of a dataset that has changed since
+            record.unlink()
     failed = {r.recording_id: r.message for r in described if isinstance(r, Unreadable)}
     for name, message in failed.items():
         _quarantine(out, name, "RecordingError", message)

@@ -100,9 +100,8 @@ def _provenance(folder: Path) -> dict[str, Any]:
             values = open_sealed(place / PROVENANCE)
         except ShardError:
             continue
-        if not {"sha256sums", "config", "source", "recordings"} <= values.keys():
-            break
-        return values
+        if {"sha256sums", "config", "source", "recordings"} <= values.keys():
+            return values
     raise ShardError(
         f"{folder.name}: {PROVENANCE} and its copy in parts/ do not say how the shards were built; "
         "fetch the damaged files again, or run build-shards again"
