@@ -29,13 +29,14 @@ GROUPS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 @pytest.fixture
 def build(toy_clips: Callable[..., list[Clip]], tmp_path: Path) -> Path:
     """23 clips with IMU, in four shards with row groups of two rows."""
+    every = [replace(clip, split="train", events=None) for clip in toy_clips(ROWS)]
     lines = []
     for index, part in enumerate(np.array_split(np.arange(ROWS), 4)):
         path = tmp_path / "data" / f"train-{index:05d}-of-00004.parquet"
         path.parent.mkdir(exist_ok=True)
         with TableWriter(path, "windows", builder="test 1", config_hash="c") as writer:
             for rows in np.split(part, range(2, len(part), 2)):
-                clips = [replace(toy_clips(ROWS)[row], split="train", events=None) for row in rows]
+                clips = [every[row] for row in rows]
                 writer.write_windows(clips, [None] * len(clips), [None] * len(clips))
         lines.append({"config": "windows", "split": "train", "path": f"data/{path.name}"})
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -254,7 +254,7 @@ def test_a_late_start_only_shifts_the_events(name: str) -> None:
 
 def test_two_hours_keep_microseconds_in_order_and_memory_flat() -> None:
     frames = np.concatenate([drifting_texture(10), drifting_texture(10)[::-1]])
-    emulator = DvsEmulator(DvsConfig.preset("noisy"), SIZE_WH)
+    emulator = DvsEmulator(DvsConfig.preset("v2e-defaults"), SIZE_WH)
     kept: list[int] = []
     last_us, fed_us = -1, 0
     tracemalloc.start()

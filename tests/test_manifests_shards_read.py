@@ -213,10 +213,21 @@ def test_tables_of_two_builds_are_told_apart(toy_clips: MakeClips, tmp_path: Pat
         ShardReader(out).clip(0)
 
 
-def test_a_damaged_manifest_is_named(toy_clips: MakeClips, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"config": "wind', "manifest.jsonl is damaged"),
+        (b'{"config": "windows"}', "manifest.jsonl is damaged .no JSON object with config"),
+        (b"[]", "manifest.jsonl is damaged .no JSON object with config"),
+        (b"\xff\xfe", "manifest.jsonl cannot be read"),
+    ],
+)
+def test_a_damaged_manifest_is_named(
+    content: bytes, message: str, toy_clips: MakeClips, tmp_path: Path
+) -> None:
     write_build(toy_clips(2), tmp_path)
-    (tmp_path / "manifest.jsonl").write_text('{"config": "wind')
-    with pytest.raises(ShardError, match=r"manifest.jsonl is damaged"):
+    (tmp_path / "manifest.jsonl").write_bytes(content)
+    with pytest.raises(ShardError, match=message):
         read_manifest(tmp_path)
 
 

@@ -29,6 +29,7 @@ from egotriad.manifests.sources import FolderSource, ShardSource, open_source
 __all__ = ["ShardReader", "read_manifest", "read_shards", "shards_sha256"]
 
 MARKERS = ("manifest.jsonl", "SHA256SUMS")
+LINE_KEYS = {"config", "split", "path"}
 OPEN_FILES = 16
 FOOTER_THREADS = 8
 
@@ -86,7 +87,7 @@ class ShardReader:
         split: train, validation or test; None = all.
         imu: False leaves `Clip.imu` None and never reads it.
         events: False leaves `Clip.events` None and never opens the event table.
-        cached_rows: decoded light rows kept for `clip`, those used last (25 kB each with 5 s of IMU
+        cached_rows: decoded light rows kept for `clip`, those used last (35 kB each with 5 s of IMU
             at 200 Hz).
 
     Raises:
@@ -147,7 +148,7 @@ class ShardReader:
         return tuple(rows for _, _, rows in self._index)
 
     def __len__(self) -> int:
-        return sum(self.group_rows)
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def __iter__(self) -> Iterator[Clip]:
         for shard in self._shards:
@@ -159,6 +160,8 @@ class ShardReader:
     def clip(self, index: int) -> Clip:
         """The clip at an index, counted in the build's order from 0.
 
+        Its IMU is that of the kept row: do not write into it.
+
         Raises:
             UsageError: outside 0 .. len - 1.
             ShardError: when a file is missing, damaged or of another version.
@@ -168,8 +171,8 @@ class ShardReader:
     def events(self, index: int, span: Span | None = None) -> Events | None:
         """The events of one clip, or only those in a span; None when none were synthesised.
 
-        Nothing else of the shard is decoded. With a span, `ev_ms_to_idx` leads to its events, and
-        only they are widened to int64; times stay relative to the window.
+        One row group of the event table is decoded. With a span, `ev_ms_to_idx` leads to its
+        events, and only they are widened to int64; times stay relative to the window.
 
         Raises:
             UsageError: outside 0 .. len - 1, or when the reader was opened without events.
@@ -288,9 +291,15 @@ def _complete(path: Path | str) -> tuple[ShardSource, list[dict[str, Any]]]:
             f"{source.name}: holds {found} (no manifest.jsonl with SHA256SUMS); "
             "run build-shards again to finish it"
         )
+    return source, _lines(source.name, texts[0] or "")
+
+
+def _lines(name: str, manifest: str) -> list[dict[str, Any]]:
+    found = "no JSON object with config, split and path"
     try:
-        return source, [json.loads(line) for line in (texts[0] or "").splitlines()]
+        lines = [json.loads(line) for line in manifest.splitlines()]
+        if all(isinstance(line, dict) and LINE_KEYS <= line.keys() for line in lines):
+            return lines
     except ValueError as exc:
-        raise ShardError(
-            f"{source.name}: manifest.jsonl is damaged ({exc}); rebuild or fetch it again"
-        ) from exc
+        found = str(exc)
+    raise ShardError(f"{name}: manifest.jsonl is damaged ({found}); rebuild or fetch it again")

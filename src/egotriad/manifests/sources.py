@@ -89,8 +89,12 @@ class FolderSource:
 
     def text(self, file: str) -> str | None:
         """See `ShardSource`."""
-        path = self.root / file
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        try:
+            return (self.root / file).read_bytes().decode()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as exc:
+            raise ShardError(f"{self.name}: {file} cannot be read ({exc!r})") from exc
 
     def open(self, file: str) -> Path:
         """See `ShardSource`."""

@@ -124,7 +124,7 @@ def _sound_shards(folder: Path, report: VerifyReport) -> dict[str, str]:
     inventory = take_inventory(folder)
     sums, lines = inventory.sums or {}, inventory.lines or {}
     return {
-        path: sums.get(path) or lines[path]["sha256"]
+        path: sums.get(path) or lines[path].get("sha256", "")
         for path in inventory.data_paths
         if path not in report.damaged
     }
