@@ -1,7 +1,8 @@
 """The user's own GoPro recordings: video, IMU and clock in one mp4, narrations beside it.
 
 Any mp4 with a GPMF track will do (Hero5 and later, Max, Fusion), straight from the camera: editing
-and messaging tools drop the track. `--narrations` is a `.csv` (`time_s,text`) or `.srt` file, or,
+and messaging tools drop the track. `--narrations` is a `.csv` (`time_s,text`), `.srt` or `.vtt`
+file, or,
 for several recordings, a folder that holds one per recording under the recording's name.
 
     walk/GX010012.mp4     H.264 or HEVC video, AAC, "GoPro MET" telemetry (IMU, exposures)
@@ -155,11 +156,11 @@ def _narration_path(video: Path, narrations: Path | None) -> Path | None:
     """The narration file of a recording; None when none were asked for."""
     if narrations is None or narrations.is_file():
         return narrations
-    candidates = [narrations / f"{video.stem}{suffix}" for suffix in (".csv", ".srt")]
+    candidates = [narrations / f"{video.stem}{suffix}" for suffix in (".csv", ".srt", ".vtt")]
     present = [path for path in candidates if path.is_file()]
     if len(present) != 1:
         raise RecordingError(
-            f"{video.name}: got {len(present)} narration files in {narrations}, need one: "
+            f"{video.name}: got {len(present)} narration files in {narrations.name}, need one: "
             f"{' or '.join(path.name for path in candidates)}"
         )
     return present[0]
