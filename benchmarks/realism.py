@@ -10,7 +10,6 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
 
 import cv2
@@ -22,6 +21,7 @@ from realism_numbers import HEADER, brief, measured, row
 from realism_streams import (
     WARM_US,
     Stream,
+    Video,
     clip,
     emulated,
     recordings,
@@ -76,20 +76,22 @@ def main() -> None:
 def simulated(shared: Path) -> Iterator[Stream]:
     """All arms of all videos."""
     for video in videos(shared):
-        fast = video.rate_hz > 100
-        for method, source in (("flow", None if fast else upsampled(video)), ("none", video)):
-            if source is None:
-                continue
-            words = [] if method == "flow" or fast else ["no upsampling"]
-            for preset, timing in product(PRESETS, ("crossing", "slots")):
-                slots = timing == "slots"
-                chosen = {"timing": "slots", "compat": "v2e"} if slots else {}
-                arm = ", ".join([preset, *["v2e slots"] * slots, *words])
-                config = DvsConfig.preset(preset, **chosen)
-                yield emulated(source, arm, config, video.rate_hz)
-            if method == "flow":
-                for arm, config in EXTRA.items():
-                    yield emulated(source, arm, config, video.rate_hz)
+        if video.rate_hz > 100:
+            yield from presets(video, video.rate_hz, "")
+            continue
+        fluid = upsampled(video)
+        yield from presets(fluid, video.rate_hz, "")
+        for arm, config in EXTRA.items():
+            yield emulated(fluid, arm, config, video.rate_hz)
+        yield from presets(video, video.rate_hz, ", no upsampling")
+
+
+def presets(video: Video, frame_rate_hz: float, suffix: str) -> Iterator[Stream]:
+    """Every preset, with crossing times and as v2e does it."""
+    for name in PRESETS:
+        yield emulated(video, name + suffix, DvsConfig.preset(name), frame_rate_hz)
+        slots = DvsConfig.preset(name, timing="slots", compat="v2e")
+        yield emulated(video, f"{name}, v2e slots{suffix}", slots, frame_rate_hz)
 
 
 def noise_table(real: list[Stream], shared: Path) -> str:

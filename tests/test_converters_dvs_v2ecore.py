@@ -120,6 +120,7 @@ def test_draws_depend_on_seed_and_recording_and_on_nothing_else(stand_in: Any) -
 
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
     first = run(1, "a")
+    assert len(set(first)) == 4  # it goes on from frame to frame
     torch.rand(3)
     assert run(1, "a") == first
     assert len({tuple(run(*key)) for key in ((1, "a"), (2, "a"), (1, "b"), (0, ""))}) == 4

@@ -96,7 +96,7 @@ def _cache_targets(
 
 def _train_draft(
     *,
-    shards: Path,
+    shards: str,
     target: Path,
     outputs: Path,
     out: Path,
@@ -133,7 +133,7 @@ def _train_draft(
 
 def _evaluate(
     *,
-    shards: Path,
+    shards: str,
     target: Path,
     draft: Path,
     outputs: Path,

@@ -97,8 +97,8 @@ def arrivals_on_device(
     import torch
 
     clips, n, pixels = levels.shape
-    mean = tables.per_us[None] * length_us.T[:, :, None]  # (n, C, blocks)
-    room = (mean + 10 * mean.sqrt()).long().flatten() + 20  # as dvs_noise.most_arrivals
+    mean = (tables.per_us * length_us.T[:, :, None]).flatten()  # n, C, blocks
+    room = (mean + 10 * mean.sqrt()).long() + 20  # as dvs_noise.most_arrivals
     ends = room.cumsum(0)
     place = torch.full((int(ends[-1]),), _NOWHERE, device=levels.device)
     fraction = torch.empty_like(place, dtype=torch.float32)
@@ -209,8 +209,8 @@ def _draw(
 ) -> None:
     """Arrivals of `LANES` pairs of block and interval, each to a stretch of its own."""
     pair = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
-    valid = pair < blocks.to(tl.int64) * clips * n
     block, clip, k = pair % blocks, pair // blocks % clips, pair // blocks // clips
+    valid = k < n
     first_pixel = block * BLOCK
     size = tl.minimum(pixels - first_pixel, BLOCK)
     gap = tl.load(gap_of + pair, mask=valid, other=1.0)

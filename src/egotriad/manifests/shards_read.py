@@ -298,7 +298,7 @@ def _lines(name: str, manifest: str) -> list[dict[str, Any]]:
     found = "no JSON object with config, split and path"
     try:
         lines = [json.loads(line) for line in manifest.splitlines()]
-        if all(isinstance(line, dict) and LINE_KEYS <= line.keys() for line in lines):
+        if all(isinstance(line, dict) and line.keys() >= LINE_KEYS for line in lines):
             return lines
     except ValueError as exc:
         found = str(exc)

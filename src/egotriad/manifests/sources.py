@@ -196,7 +196,7 @@ def failures() -> tuple[type[Exception], ...]:
 
 def _url_source(url: str) -> UrlSource:
     try:
-        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+        from fsspec.core import url_to_fs
     except ImportError as exc:
         raise MissingDependency(
             "reading shards from a URL needs fsspec; pip install 'egotriad[hub]'"
