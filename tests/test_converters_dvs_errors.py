@@ -36,7 +36,7 @@ def test_thresholds_must_be_positive(name: str, value: float) -> None:
 @pytest.mark.parametrize("name", ZERO_OR_MORE)
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_other_parameters_must_be_finite_and_not_negative(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"{name}: got {value}, need a finite number, zero or mor"):
+    with pytest.raises(UsageError, match=f"{name}: got {value}, need a finite number, zero or"):
         DvsConfig(**{name: value})
 
 
@@ -83,7 +83,7 @@ def test_maps_have_the_shape_of_the_sensor(name: str) -> None:
 
 @pytest.mark.parametrize("value", [-0.1, np.nan, np.inf])
 def test_leak_rate_factors_are_factors(value: float) -> None:
-    with pytest.raises(UsageError, match="leak_rate_map: got values that are no factors, need zer"):
+    with pytest.raises(UsageError, match="leak_rate_map: got values that are no factors, need"):
         DvsEmulator(DvsConfig(), (1, 1), leak_rate_map=np.float32([[value]]))
 
 

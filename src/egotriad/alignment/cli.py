@@ -56,7 +56,7 @@ def _app(name: str, command: Callable[..., int]) -> App:
 
 
 def _train_target(
-    *, shards: Path, out: Path, config: TargetFlags | None = None, json: bool = False
+    *, shards: str, out: Path, config: TargetFlags | None = None, json: bool = False
 ) -> int:
     """Train a tiny EventGPT-shaped target on the train split of shards.
 
@@ -72,7 +72,7 @@ def _train_target(
 
 
 def _cache_targets(
-    *, shards: Path, target: Path, out: Path, max_new_tokens: int = 32, json: bool = False
+    *, shards: str, target: Path, out: Path, max_new_tokens: int = 32, json: bool = False
 ) -> int:
     """Write the target's own greedy text for every clip and span.
 

@@ -65,7 +65,7 @@ class VideoOptions:
     """Of videos that become events.
 
     Attributes:
-        preset: the camera: ideal (when not given), clean, noisy or v2e-defaults.
+        preset: the camera: ideal, clean (when not given), noisy or v2e-defaults.
         timing: events at their own threshold `crossing` (when not given), or on v2e's `slots`.
         upsample: frames between frames: none, linear, flow (when not given) or superslomo.
         upsample_factor: steps per interval, or auto (when not given): no more than a pixel in one.
@@ -192,7 +192,7 @@ def _size(text: str | None) -> Size | None:
 
 
 def _camera(options: VideoOptions) -> DvsConfig:
-    preset = options.preset or "ideal"
+    preset = options.preset or "clean"
     if preset not in PRESETS:
         raise UsageError(f"--preset: got {preset!r}, need one of {', '.join(PRESETS)}")
     return DvsConfig.preset(preset, **({"timing": options.timing} if options.timing else {}))

@@ -87,7 +87,7 @@ class BuildConfig:
     longest_frame_gap_s: float = 0.25
     sensor: str = "346x260"
     fit: Literal["crop", "stretch"] = "crop"
-    preset: Literal["ideal", "clean", "noisy", "v2e-defaults"] = "ideal"
+    preset: Literal["ideal", "clean", "noisy", "v2e-defaults"] = "clean"
     pos_thres: float | None = None
     neg_thres: float | None = None
     event_seed: int = 0
