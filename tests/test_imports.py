@@ -17,8 +17,12 @@ ALLOWED = {
     "alignment": {"manifests", "converters", "models", "alignment"},
 }
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors", "accelerate", "peft"}
-LAZY_TORCH = SOURCE / "converters" / "superslomo.py"
-"""Imports torch inside functions only; its own test proves it."""
+LAZY_TORCH = ("superslomo.py", "dvs_v2ecore.py", "dvs_gpu*.py")
+"""Converters that need torch, loaded by others only when they are asked for."""
+
+
+def lazy(path: Path) -> bool:
+    return path.parent.name == "converters" and any(path.match(name) for name in LAZY_TORCH)
 
 
 def imported(path: Path) -> set[str]:
@@ -46,7 +50,7 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     for name in imported(path):
         layer = layer_of(name)
         assert layer is None or layer in ALLOWED[folder], f"{folder} imports {name}"
-        if folder in ("manifests", "converters", "pipelines") and path != LAZY_TORCH:
+        if folder in ("manifests", "converters", "pipelines") and not lazy(path):
             assert name.split(".")[0] not in HEAVY, f"{folder} imports {name}"
         if folder == "manifests":
             assert name.split(".")[0] != "scipy", "manifests imports scipy"
@@ -86,3 +90,17 @@ def test_every_exported_name_exists() -> None:
         module = importlib.import_module(dotted.removesuffix(".__init__"))
         for name in getattr(module, "__all__", ()):
             assert hasattr(module, name), f"{dotted}.__all__ names {name}"
+
+
+def test_what_needs_torch_is_loaded_only_when_it_is_asked_for() -> None:
+    names = ", ".join(
+        f"egotriad.{folder}.{path.stem}"
+        for folder in ("manifests", "converters", "pipelines")
+        for path in sorted((SOURCE / folder).glob("*.py"))
+        if not lazy(path) and path.stem != "__init__"
+    )
+    script = f"import sys, {names}; print(*({HEAVY!r} & set(sys.modules)))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == []

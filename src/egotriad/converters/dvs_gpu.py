@@ -7,34 +7,21 @@ per recording (thresholds, leak rates) or sparsely (shot noise), and the seldom 
 signal (`dvs_signal.Signal`) come from the CPU.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from importlib.util import find_spec
-from os import environ
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from egotriad.converters.dvs_config import DvsConfig
-from egotriad.converters.dvs_engines import Engine, shaped, start_walk
-from egotriad.converters.dvs_gpu_arrivals import arrivals_from_host, arrivals_on_device, noise_tables
-from egotriad.converters.dvs_gpu_place import (
-    KEY_BITS,
-    BatchEvents,
-    Clock,
-    hit_keys,
-    new_clock,
-    unpacked,
-)
-from egotriad.converters.dvs_gpu_state import (
-    WalkInput,
-    levels_state,
-    log_table,
-    on_device,
-    walk_drive,
-    walk_input,
-    walk_state,
-)
+from egotriad.converters.dvs_engines import Engine
+from egotriad.converters.dvs_gpu_expand import unpacked_by_kernel
+from egotriad.converters.dvs_gpu_pixels import LevelPixels, Pixels, WalkPixels
+from egotriad.converters.dvs_gpu_place import KEY_BITS, BatchEvents, new_clock, unpacked
+from egotriad.converters.dvs_gpu_triton import has_kernels, interprets
 from egotriad.converters.dvs_noise import Maps
 from egotriad.converters.dvs_place import Columns
 from egotriad.manifests.errors import MissingDependency, UsageError
@@ -43,6 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["GpuBatch", "GpuEngine", "new_engine"]
+
+_PIECE_PIXELS = 1 << 28  # of all frames of a launch: some gigabytes with hits and keys
 
 
 def new_engine(
@@ -103,17 +92,19 @@ class GpuBatch:
     ) -> None:
         if config.compat == "v2e" and not config.moves_only:
             raise UsageError(
-                "compat: 'v2e' with noise, low pass, refractory period, hdr, CSDVS or SCIDVS runs on "
-                "the CPU alone; use backend 'cpu', or compat 'none'"
+                "compat: got 'v2e' with more than thresholds, which runs on the CPU alone; use "
+                "backend 'cpu', or compat 'none'"
             )
         self.size_wh = frames.shape[2], frames.shape[1]
         self.device = _usable(device)
-        self._slots = config.timing == "slots"
-        kind = _Levels if config.moves_only else _Walk
-        self._pixels = kind(config, frames, maps, seeds, recordings, self.device)
+        self._pixels: Pixels = (
+            LevelPixels(config, frames, maps, self.device)
+            if config.moves_only
+            else WalkPixels(config, frames, maps, self.device, seeds=seeds, recordings=recordings)
+        )
 
     def advance(
-        self, frames: "NDArray[Any] | Tensor", times_us: NDArray[np.float64], number: int
+        self, frames: NDArray[Any] | Tensor, times_us: NDArray[np.float64], number: int
     ) -> BatchEvents:
         """Events of the next frames.
 
@@ -129,13 +120,8 @@ class GpuBatch:
             UsageError: when the times of all clips together do not fit into sort keys.
         """
         clock = new_clock(times_us, self.size_wh, self.device)
-        keys = self._pixels.keys(frames, times_us, number, clock, self._slots)
-        keys = keys.sort().values
-        if _has_triton(self.device):
-            from egotriad.converters import dvs_gpu_expand
-
-            return dvs_gpu_expand.unpacked(keys, clock)
-        return unpacked(keys, clock)
+        keys = self._pixels.keys(frames, times_us, number, clock).sort().values
+        return (unpacked_by_kernel if has_kernels(self.device) else unpacked)(keys, clock)
 
 
 class GpuEngine:
@@ -158,128 +144,14 @@ class GpuEngine:
         return Columns(*(np.concatenate(column) for column in zip(nothing, *parts, strict=True)))
 
 
-class _Levels:
-    """8-bit frames, contrast thresholds, nothing else."""
-
-    def __init__(
-        self,
-        config: DvsConfig,
-        frames: NDArray[np.uint8],
-        maps: Sequence[Maps],
-        seeds: Sequence[int],
-        recordings: Sequence[str],
-        device: str,
-    ) -> None:
-        self._state, self._log_of_level = levels_state(frames, maps, device), log_table(device)
-        self._device = device
-
-    def keys(
-        self,
-        frames: "NDArray[np.uint8] | Tensor",
-        times_us: NDArray[np.float64],
-        number: int,
-        clock: Clock,
-        slots: bool,
-    ) -> "Tensor":
-        levels = on_device(frames, self._device).flatten(2)
-        if _has_triton(self._device):
-            from egotriad.converters.dvs_gpu_levels import level_keys
-
-            keys, self._state = level_keys(
-                levels, self._state, self._log_of_level, clock, slots=slots
-            )
-            return keys
-        from egotriad.converters.dvs_gpu_torch import scan_levels
-
-        hits, self._state = scan_levels(levels, self._state, self._log_of_level, slots=slots)
-        return hit_keys(hits, clock, slots=slots)
-
-
-class _Walk:
-    """The whole pixel model."""
-
-    def __init__(
-        self,
-        config: DvsConfig,
-        frames: NDArray[Any],
-        maps: Sequence[Maps],
-        seeds: Sequence[int],
-        recordings: Sequence[str],
-        device: str,
-    ) -> None:
-        names = zip(frames, maps, seeds, recordings, strict=True)
-        starts = [
-            start_walk(config, frame, each, seed=seed, recording=recording)
-            for frame, each, seed, recording in names
-        ]
-        self._config, self._device = config, device
-        self._state = walk_state([start.state for start in starts], device)
-        self._drive = walk_drive([start.drive for start in starts], device)
-        self._signals = [start.signal for start in starts]
-        self._noises = [start.noise for start in starts]
-        self._noisy = any((noise.per_us > 0).any() for noise in self._noises)
-        self._noise_tables = None
-        if self._noisy and _has_triton(device):
-            self._noise_tables = noise_tables(self._noises, device)
-
-    def keys(
-        self,
-        frames: "NDArray[Any] | Tensor",
-        times_us: NDArray[np.float64],
-        number: int,
-        clock: Clock,
-        slots: bool,
-    ) -> "Tensor":
-        given = self._input(frames, times_us, number)
-        if _has_triton(self._device):
-            from egotriad.converters.dvs_gpu_walk import walk_keys
-
-            keys, self._state = walk_keys(given, self._state, self._drive, clock, slots=slots)
-            return keys
-        from egotriad.converters.dvs_gpu_torch_walk import scan_walk
-
-        hits, self._state = scan_walk(given, self._state, self._drive, slots=slots)
-        return hit_keys(hits, clock, slots=slots)
-
-    def _input(
-        self, frames: "NDArray[Any] | Tensor", times_us: NDArray[np.float64], number: int
-    ) -> WalkInput:
-        logs = None
-        if self._config.hdr or self._config.shapes_signal:
-            frames, logs = self._shaped(frames, times_us, number)
-        levels = on_device(frames, self._device).flatten(2)
-        given = walk_input(self._config, self._drive, levels, logs, times_us, number)
-        if not self._noisy:
-            return given
-        if self._noise_tables:
-            arrivals = arrivals_on_device(self._noise_tables, levels, given.length_us, number)
-        else:
-            arrivals = arrivals_from_host(self._noises, levels, times_us, number)
-        return given._replace(arrivals=arrivals)
-
-    def _shaped(
-        self, frames: "NDArray[Any] | Tensor", times_us: NDArray[np.float64], number: int
-    ) -> tuple[NDArray[np.uint8], "Tensor"]:
-        """Luma (C, n, H, W) and log intensity, float32 (C, n, P), from the CPU's signal stages."""
-        host = frames if isinstance(frames, np.ndarray) else frames.cpu().numpy()
-        each = [
-            shaped(self._config, signal, clip, borders_us, number)
-            for signal, clip, borders_us in zip(self._signals, host, times_us, strict=True)
-        ]
-        levels = np.stack([one.levels for one in each]).reshape(host.shape)
-        return levels, on_device(np.stack([one.logs for one in each]), self._device)
-
-
 def _usable(device: str | None) -> str:
     """The device to use."""
     try:
         import torch
     except ImportError as exc:
-        raise MissingDependency(
-            "backend 'gpu' needs torch: pip install 'egotriad[train]'"
-        ) from exc
+        raise MissingDependency("backend 'gpu' needs torch: pip install 'egotriad[train]'") from exc
     if device is None:
-        device = "cpu" if _interprets() else "cuda"
+        device = "cpu" if interprets() else "cuda"
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "backend: got 'gpu', but torch sees no CUDA device; use backend 'cpu', which gives "
@@ -288,19 +160,11 @@ def _usable(device: str | None) -> str:
     return device
 
 
-def _interprets() -> bool:
-    """Whether Triton is to run its kernels without a device."""
-    return environ.get("TRITON_INTERPRET") == "1"
-
-
-def _has_triton(device: str) -> bool:
-    """Whether kernels can run there."""
-    return find_spec("triton") is not None and (_interprets() or not device.startswith("cpu"))
-
-
 def _pieces(times_us: NDArray[np.float64], size_wh: tuple[int, int]) -> list[slice]:
-    """The frames in pieces so short that the events of one fit into sort keys."""
-    address_bits = (2 * size_wh[0] * size_wh[1] - 1).bit_length()
-    piece = (times_us[1:] - times_us[0]) // (1 << KEY_BITS - address_bits - 1)
-    borders = [0, *(np.flatnonzero(np.diff(piece)) + 1), len(piece)]
-    return [slice(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True) if b > a]
+    """The frames in pieces whose events fit into sort keys, and that fit into memory."""
+    pixels = size_wh[0] * size_wh[1]
+    frame, number = np.arange(len(times_us) - 1), max(1, _PIECE_PIXELS // pixels)
+    most_us = 1 << KEY_BITS - (2 * pixels - 1).bit_length() - 1
+    piece = frame // number + (times_us[1:] - times_us[0]) // most_us
+    borders = [0, *(np.flatnonzero(np.diff(piece)) + 1), len(frame)]
+    return [slice(begin, end) for begin, end in pairwise(borders) if end > begin]

@@ -87,7 +87,8 @@ def arrivals_from_host(
         frame, pixel = np.divmod(found.place, pixels)
         parts.append(found._replace(place=(frame * clips + clip) * pixels + pixel))
     columns = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return _listed(*(on_device(column, str(levels.device)) for column in columns), levels)
+    place, fraction, on = (on_device(column, str(levels.device)) for column in columns)
+    return _listed(place, fraction, on, levels)
 
 
 def arrivals_on_device(
@@ -118,8 +119,8 @@ def arrivals_on_device(
         pixels,
         tables.per_us.shape[1],
         len(tables.waits).bit_length() - 1,
-        BLOCK=BLOCK,
-        LANES=_LANES,
+        block_size=BLOCK,
+        lanes=_LANES,
         num_warps=1,
         **EXACT,
     )
@@ -128,7 +129,7 @@ def arrivals_on_device(
 
 
 def _listed(place: Tensor, fraction: Tensor, on: Tensor, levels: Tensor) -> ArrivalList:
-    """The list of arrivals that are at (frame · C + clip) · P + pixel, those of a pixel in order."""
+    """The list of arrivals at (frame · C + clip) · P + pixel, those of a pixel in order of time."""
     import torch
 
     clips, n, pixels = levels.shape
@@ -204,22 +205,22 @@ def _draw(
     pixels: tl.tensor,
     blocks: tl.tensor,
     wait_bits: tl.tensor,
-    BLOCK: tl.constexpr,
-    LANES: tl.constexpr,
+    block_size: tl.constexpr,
+    lanes: tl.constexpr,
 ) -> None:
-    """Arrivals of `LANES` pairs of block and interval, each to a stretch of its own."""
-    pair = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
+    """Arrivals of `lanes` pairs of block and interval, each to a stretch of its own."""
+    pair = tl.program_id(0).to(tl.int64) * lanes + tl.arange(0, lanes)
     block, clip, k = pair % blocks, pair // blocks % clips, pair // blocks // clips
     valid = k < n
-    first_pixel = block * BLOCK
-    size = tl.minimum(pixels - first_pixel, BLOCK)
+    first_pixel = block * block_size
+    size = tl.minimum(pixels - first_pixel, block_size)
     gap = tl.load(gap_of + pair, mask=valid, other=1.0)
     room = tl.load(room_of + pair, mask=valid, other=0)
     out = tl.load(ends + pair, mask=valid, other=0) - room
     key = tl.load(key_of + clip, mask=valid, other=0).to(tl.uint64, bitcast=True)
     key = mixed(mixed(key, number + k), block)
     outcomes = clip * 2 * pixels + 2 * first_pixel
-    count, draw = tl.zeros([LANES], tl.int64), tl.zeros([LANES], tl.int64)
+    count, draw = tl.zeros([lanes], tl.int64), tl.zeros([lanes], tl.int64)
     now = _wait(mixed(key, draw), waits, half_lives, wait_bits) * gap
     draws = valid & (now < 1)
     while tl.max(draws.to(tl.int32), 0) > 0:

@@ -20,7 +20,7 @@ from egotriad.converters.dvs_gpu_triton import EXACT, jit, tl
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Stretches", "expanded", "stretches", "unpacked"]
+__all__ = ["Stretches", "expanded", "stretches", "unpacked_by_kernel"]
 
 _TILE = 32  # hits that are worked on together
 _EVENTS = 1024  # likewise, events
@@ -70,9 +70,7 @@ def stretches(
     events, busiest = torch.empty_like(ends), ends.new_ones(clips * n)
     capacity = max(likely, 1)
     while True:
-        hits = torch.empty(
-            (words, clips * groups * capacity), dtype=torch.int64, device=device
-        )
+        hits = torch.empty((words, clips * groups * capacity), dtype=torch.int64, device=device)
         found = Stretches(hits, ends, events, busiest, capacity, groups)
         scan(found)
         most = int(ends[:, -1].max())
@@ -125,17 +123,17 @@ def expanded(
         programs * found.capacity,
         clock.time_bits,
         clock.address_bits,
-        SLOTS=slots,
-        WALK=tables is None,
-        GROUP=group,
-        TILE=_TILE,
+        slots=slots,
+        walk=tables is None,
+        size=group,
+        tile=_TILE,
         num_warps=1,
         **EXACT,
     )
     return keys
 
 
-def unpacked(keys: Tensor, clock: Clock) -> BatchEvents:
+def unpacked_by_kernel(keys: Tensor, clock: Clock) -> BatchEvents:
     """The events of sorted keys: as `dvs_gpu_place.unpacked`."""
     import torch
 
@@ -160,7 +158,7 @@ def unpacked(keys: Tensor, clock: Clock) -> BatchEvents:
             clock.width,
             clock.time_bits,
             clock.address_bits,
-            EVENTS=_EVENTS,
+            block=_EVENTS,
             **EXACT,
         )
     return events
@@ -188,10 +186,10 @@ def _expand(
     plane: tl.tensor,
     time_bits: tl.tensor,
     address_bits: tl.tensor,
-    SLOTS: tl.constexpr,
-    WALK: tl.constexpr,
-    GROUP: tl.constexpr,
-    TILE: tl.constexpr,
+    slots: tl.constexpr,
+    walk: tl.constexpr,
+    size: tl.constexpr,
+    tile: tl.constexpr,
 ) -> None:
     """Keys of the events of one group of pixels in one frame."""
     place = tl.program_id(0).to(tl.int64)
@@ -204,17 +202,17 @@ def _expand(
     lead_us, length_us = tl.load(lead_of + interval), tl.load(length_of + interval)
     last_us, first_us = tl.load(last_of + interval), tl.load(first_of + interval)
     slot_us = length_us / tl.load(busiest_of + interval).to(tl.float64)
-    for at in range(begin, end, TILE):
-        hit = at + tl.arange(0, TILE)
+    for at in range(begin, end, tile):
+        hit = at + tl.arange(0, tile)
         valid = hit < end
         word = tl.load(hits + program * capacity + hit, mask=valid, other=0)
-        if WALK:
+        if walk:
             address, events = word & 0xFFFFFFFF, (word >> 32).to(tl.int32)
             line = tl.load(hits + plane + program * capacity + hit, mask=valid, other=0)
             first = line.to(tl.int32).to(tl.float32, bitcast=True).to(tl.float64)
             step = (line >> 32).to(tl.int32).to(tl.float32, bitcast=True).to(tl.float64)
         else:
-            pixel = group * GROUP + (word >> 17 & 0x7FFF)
+            pixel = group * size + (word >> 17 & 0x7FFF)
             address = pixel << 1 | word & 1
             on = (word & 1) != 0
             threshold = tl.where(
@@ -231,14 +229,14 @@ def _expand(
             change = log.to(tl.float64) - before
             per_change = tl.where(change != 0, 1.0 / tl.where(change != 0, change, 1.0), 0.0)
             first = ((base.to(tl.float64) + wide - before) * per_change).to(tl.float32)
-            first = tl.where(SLOTS, 0.0, first).to(tl.float64)
+            first = tl.where(slots, 0.0, first).to(tl.float64)
             step = (wide * per_change).to(tl.float32).to(tl.float64)
         events = tl.where(valid, events, 0)
         position = out + tl.cumsum(events, 0) - events
         out += tl.sum(events, 0)
-        nth = tl.zeros([TILE], tl.float64)
+        nth = tl.zeros([tile], tl.float64)
         for _ in range(0, tl.max(events, 0)):
-            if SLOTS:
+            if slots:
                 exact_us = lead_us + (first + nth + 1.0) * slot_us
             else:
                 begin_us = lead_us + first * length_us
@@ -262,10 +260,10 @@ def _unpack(
     width: tl.tensor,
     time_bits: tl.tensor,
     address_bits: tl.tensor,
-    EVENTS: tl.constexpr,
+    block: tl.constexpr,
 ) -> None:
     """Columns of the events of sorted keys."""
-    event = tl.program_id(0).to(tl.int64) * EVENTS + tl.arange(0, EVENTS)
+    event = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     valid = event < number
     key = tl.load(keys + event, mask=valid, other=0)
     one = tl.full([], 1, tl.int64)

@@ -9,7 +9,7 @@ times is left to `dvs_gpu_expand`, which sees nothing but hits. The arithmetic i
 from __future__ import annotations
 
 from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from egotriad.converters.dvs_gpu_expand import Stretches, expanded, stretches
 from egotriad.converters.dvs_gpu_place import Clock
@@ -47,9 +47,9 @@ def level_keys(
             n,
             pixels,
             found.capacity,
-            SLOTS=slots,
-            ALIGNED=gcd(pixels, 16),
-            GROUP=_GROUP,
+            slots=slots,
+            aligned=gcd(pixels, 16),
+            size=_GROUP,
             num_warps=1,
             **EXACT,
         )
@@ -77,15 +77,15 @@ def _scan(
     n: tl.tensor,
     pixels: tl.tensor,
     capacity: tl.tensor,
-    SLOTS: tl.constexpr,
-    ALIGNED: tl.constexpr,
-    GROUP: tl.constexpr,
+    slots: tl.constexpr,
+    aligned: tl.constexpr,
+    size: tl.constexpr,
 ) -> None:
-    """Hits of one group of pixels of one clip in all frames; `ALIGNED` divides `pixels`."""
+    """Hits of one group of pixels of one clip in all frames; `aligned` divides `pixels`."""
     group, clip = tl.program_id(0), tl.program_id(1)
-    pixels = pixels // ALIGNED * ALIGNED  # tells the compiler which loads it may join
-    lane = tl.arange(0, GROUP)
-    pixel = group * GROUP + lane
+    pixels = pixels // aligned * aligned  # tells the compiler which loads it may join
+    lane = tl.arange(0, size)
+    pixel = group * size + lane
     inside = pixel < pixels
     program = (clip * tl.num_programs(0) + group).to(tl.int64)
     state = clip.to(tl.int64) * pixels + pixel
@@ -120,7 +120,7 @@ def _scan(
         used += tl.sum(found, 0)
         tl.store(ends + program * n + k, used)
         tl.store(events_of + program * n + k, tl.sum(count, 0))
-        if SLOTS:
+        if slots:
             tl.atomic_max(busiest_of + clip.to(tl.int64) * n + k, tl.max(count, 0))
         base = base + count.to(tl.float32) * tl.where(on, threshold, -threshold)
         before = level

@@ -189,9 +189,7 @@ def walk_input(
     if config.cutoff_hz and not config.shapes_signal:
         found = low_pass_tables(config.cutoff_hz, length_us.ravel())
         decay, follow = (on_device(table.reshape(clips, n, 256), device) for table in found)
-    keys = [
-        [np.uint64(mix(key, k)) for k in range(number, number + n)] for key in drive.leak_keys
-    ]
+    keys = [[np.uint64(mix(key, k)) for k in range(number, number + n)] for key in drive.leak_keys]
     return WalkInput(
         levels=levels,
         logs=logs,

@@ -7,6 +7,7 @@ Kernels keep to IEEE arithmetic, so that they give the results of the CPU: they 
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import environ
 from typing import Any
 
 try:
@@ -15,7 +16,7 @@ try:
 except ImportError:
     triton = tl = None
 
-__all__ = ["EXACT", "jit", "mixed", "tl"]
+__all__ = ["EXACT", "has_kernels", "interprets", "jit", "mixed", "tl"]
 
 EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 """Options of every launch."""
@@ -24,6 +25,16 @@ EXACT: dict[str, Any] = {"enable_fp_fusion": False}
 def jit(kernel: Callable[..., Any]) -> Any:
     """`triton.jit`; without Triton the function itself, which nobody then calls."""
     return triton.jit(kernel) if triton else kernel
+
+
+def interprets() -> bool:
+    """Whether Triton is to run kernels without a device, as `TRITON_INTERPRET=1` says."""
+    return environ.get("TRITON_INTERPRET") == "1" and triton is not None
+
+
+def has_kernels(device: str) -> bool:
+    """Whether kernels can run on this torch device."""
+    return triton is not None and (device != "cpu" or interprets())
 
 
 @jit

@@ -1,15 +1,15 @@
 """The whole pixel model of the event emulator as a Triton kernel.
 
-A program holds a group of pixels of one clip in registers and runs through all frames of a call.
-In a frame, the events of pixels on one straight line come in closed form; those that leak or noise
-moves in turn are walked from event to event, all lanes of the program at once, as long as one of
-them has events. The arithmetic is that of `dvs_walk`.
+A program holds a group of pixels of one clip in registers and runs through all frames of a call. It
+is one warp: what its lanes have to tell each other needs no barrier. In a frame, the events of
+pixels on one straight line come in closed form; those that leak or noise moves in turn are walked
+from event to event, as long as one lane has events. The arithmetic is that of `dvs_walk`.
 """
 
 from __future__ import annotations
 
 from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from egotriad.converters.dvs_gpu_expand import Stretches, expanded, stretches
 from egotriad.converters.dvs_gpu_place import Clock
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["walk_keys"]
 
 _TILE = 32  # arrivals that are looked at together
+_MOVED = 5  # columns of the state that change
 
 
 def walk_keys(
@@ -33,26 +34,27 @@ def walk_keys(
 
     clips, n, pixels = frames.levels.shape
     groups, device = -(-pixels // GROUP), frames.levels.device
-    moved = WalkState(*(torch.empty_like(column) for column in state[:5]), *state[5:])
-    none, arrivals = frames.levels, frames.arrivals
+    after = [torch.empty_like(column) for column in state[:_MOVED]]
     heads = torch.full((clips * groups, GROUP), -1, dtype=torch.int32, device=device)
+    nothing = frames.levels  # for what a kernel does not look at
+    absent = (nothing,) * 4
 
     def scan(found: Stretches) -> None:
         _scan[groups, clips](
             frames.levels,
-            none if frames.logs is None else frames.logs,
-            none if frames.decay is None else frames.decay,
-            none if frames.follow is None else frames.follow,
+            nothing if frames.logs is None else frames.logs,
+            nothing if frames.decay is None else frames.decay,
+            nothing if frames.follow is None else frames.follow,
             frames.begin_us,
             frames.length_us,
             frames.dead,
             frames.leak_key,
-            *((none,) * 4 if arrivals is None else arrivals[:4]),
+            *(frames.arrivals or absent),
             heads,
             drive.log_of_level,
             drive.leak_factors,
             *state,
-            *moved[:5],
+            *after,
             found.hits,
             found.ends,
             found.events,
@@ -61,21 +63,22 @@ def walk_keys(
             pixels,
             found.capacity,
             found.hits.shape[1],
-            SLOTS=slots,
-            LOGS=frames.logs is not None,
-            LOW_PASS=frames.decay is not None,
-            ARRIVALS=arrivals is not None,
-            MOST_LEAK=float(MOST_LEAK),
-            DRAW_SHIFT=64 - (LEAK_FACTORS.bit_length() - 1),
-            ALIGNED=gcd(pixels, 16),
-            TILE=_TILE,
-            GROUP=GROUP,
+            slots=slots,
+            has_logs=frames.logs is not None,
+            has_low_pass=frames.decay is not None,
+            has_noise=frames.arrivals is not None,
+            most_leak=float(MOST_LEAK),
+            draw_shift=64 - (LEAK_FACTORS.bit_length() - 1),
+            aligned=gcd(pixels, 16),
+            tile=_TILE,
+            size=GROUP,
             num_warps=1,
             **EXACT,
         )
 
     found = stretches(scan, (clips, groups, n), words=2, likely=GROUP * n // 4, device=device)
-    return expanded(found, clock, pixels, GROUP, slots=slots), moved
+    keys = expanded(found, clock, pixels, GROUP, slots=slots)
+    return keys, WalkState(*after, *state[_MOVED:])
 
 
 @jit
@@ -116,23 +119,22 @@ def _scan(
     pixels: tl.tensor,
     capacity: tl.tensor,
     plane: tl.tensor,
-    SLOTS: tl.constexpr,
-    LOGS: tl.constexpr,
-    LOW_PASS: tl.constexpr,
-    ARRIVALS: tl.constexpr,
-    MOST_LEAK: tl.constexpr,
-    DRAW_SHIFT: tl.constexpr,
-    ALIGNED: tl.constexpr,
-    TILE: tl.constexpr,
-    GROUP: tl.constexpr,
+    slots: tl.constexpr,
+    has_logs: tl.constexpr,
+    has_low_pass: tl.constexpr,
+    has_noise: tl.constexpr,
+    most_leak: tl.constexpr,
+    draw_shift: tl.constexpr,
+    aligned: tl.constexpr,
+    tile: tl.constexpr,
+    size: tl.constexpr,
 ) -> None:
-    """Hits of one group of pixels of one clip in all frames; `ALIGNED` divides `pixels`."""
+    """Hits of one group of pixels of one clip in all frames; `aligned` divides `pixels`."""
     group, clip = tl.program_id(0), tl.program_id(1)
     groups, clips = tl.num_programs(0), tl.num_programs(1)
     program = (clip * groups + group).to(tl.int64)
-    pixels = pixels // ALIGNED * ALIGNED  # tells the compiler which loads it may join
-    lane = tl.arange(0, GROUP)
-    pixel = group * GROUP + lane
+    pixels = pixels // aligned * aligned  # tells the compiler which loads it may join
+    pixel = group * size + tl.arange(0, size)
     inside = pixel < pixels
     place = clip.to(tl.int64) * pixels + pixel
     log = tl.load(log_before + place, mask=inside, other=0.0)
@@ -143,22 +145,21 @@ def _scan(
     pos = tl.load(pos_of + place, mask=inside, other=1e30)
     neg = tl.load(neg_of + place, mask=inside, other=1e30)
     mean_leak = tl.load(mean_leak_of + place, mask=inside, other=0.0)
-    head_of = heads + program * GROUP + lane
-    first_row = clip.to(tl.int64) * n
+    head = heads + program * size
+    out, out_line = hits + program * capacity, hits + plane + program * capacity
     used = 0
     for k in range(n):
-        interval = first_row + k
-        row = interval * pixels
+        interval = clip.to(tl.int64) * n + k
         begin_us, length_us = tl.load(begin_of + interval), tl.load(length_of + interval)
         length, dead = length_us.to(tl.float32), tl.load(dead_of + interval)
-        level = tl.load(levels + row + pixel, mask=inside, other=0).to(tl.int32)
-        before = log
-        if LOGS:
-            log = tl.load(logs + row + pixel, mask=inside, other=0.0)
-        else:
-            log = tl.load(log_of_level + level)
-        change = log - before
-        if LOW_PASS:
+        row = interval * pixels + pixel
+        level = tl.load(levels + row, mask=inside, other=0).to(tl.int32)
+        log_now = tl.load(log_of_level + level)
+        if has_logs:
+            log_now = tl.load(logs + row, mask=inside, other=0.0)
+        change = log_now - log
+        log = log_now
+        if has_low_pass:
             decay = tl.load(decay_of + interval * 256 + level)
             follow = tl.load(follow_of + interval * 256 + level)
             lagged = decay * lag - follow * change
@@ -167,120 +168,77 @@ def _scan(
         change += leak * length
         after = difference + change
         loud = inside & ((after >= pos) | (-after >= neg))
-        arrival = tl.full([GROUP], -1, tl.int32)
-        stop = 0
-        if ARRIVALS:
-            list_place = (k * clips + clip).to(tl.int64) * groups + group
-            start = tl.load(arrival_ends + list_place - 1, mask=list_place > 0, other=0)
-            start = start.to(tl.int32)
-            stop = tl.load(arrival_ends + list_place).to(tl.int32)
+        arrival, stop = tl.full([size], -1, tl.int32), 0
+        if has_noise:
+            listed = (k * clips + clip).to(tl.int64) * groups + group
+            start = tl.load(arrival_ends + listed - 1, mask=listed > 0, other=0).to(tl.int32)
+            stop = tl.load(arrival_ends + listed).to(tl.int32)
             if stop > start:
-                first_pixel = clip * pixels + group * GROUP
-                for at in range(start, stop, TILE):
-                    here = at + tl.arange(0, TILE)
-                    valid = here < stop
-                    mine = tl.load(arrival_pixel + here, mask=valid, other=-1)
-                    other = tl.load(arrival_pixel + here - 1, mask=valid & (here > start), other=-1)
-                    is_first = valid & (mine != other)
-                    slot = heads + program * GROUP + mine - first_pixel
-                    tl.store(slot, here, mask=is_first)
-                tl.debug_barrier()
-                arrival = tl.load(head_of)
-                tl.debug_barrier()
-                tl.store(head_of, tl.full([GROUP], -1, tl.int32))
-                tl.debug_barrier()
+                first_pixel = clip * pixels + group * size
+                arrival = _heads(arrival_pixel, start, stop, first_pixel, head, tile, size)
             loud = loud | (arrival >= 0)
-        count = tl.zeros([GROUP], tl.int32)
+        count = tl.zeros([size], tl.int32)
         if tl.max(loud.to(tl.int32), 0) > 0:
-            key = tl.load(key_of + interval)
+            key = tl.load(key_of + interval).to(tl.uint64, bitcast=True)
             was_dead = difference == float("inf")
             late = ((wake_us - begin_us) / length_us).to(tl.float32)
             start_at = tl.where(was_dead, late, 0.0)
             gap = tl.where(was_dead, 0.0, difference)
             on = tl.where(was_dead, change, after) >= 0
-            slope = tl.where(on, change, -change)
-            threshold = tl.where(on, pos, neg)
-            # Events on the line: float64, as exact as the CPU.
-            left = tl.maximum(threshold - tl.where(on, gap, -gap), 0.0)
-            rises = loud & (slope > 0)
-            per_slope = 1.0 / tl.where(rises, slope, 1.0).to(tl.float64)
-            per_slope = tl.where(rises, per_slope, 0.0)
-            exact_first = start_at.to(tl.float64) + left.to(tl.float64) * per_slope
-            exact_step = threshold.to(tl.float64) * per_slope + dead.to(tl.float64)
-            happens = loud & (exact_first <= 1) & (rises | (left == 0))
-            later = (1.0 - exact_first) / tl.where(happens & rises, exact_step, 1.0)
-            later = tl.where(happens & rises, later, 0.0).to(tl.int32)
-            events = tl.where(happens, later + 1, 0)
-            silent = (arrival < 0) & (events == 0) & (was_dead == 0)
-            one_line = (events < 2) | (leak * length * MOST_LEAK <= slope)
-            lined = loud & (arrival < 0) & one_line & (silent == 0)
-            fires = lined & (events > 0)
-            first, step = exact_first.to(tl.float32), exact_step.to(tl.float32)
-            last = first + (events - 1).to(tl.float32) * step + dead
+            first, step, events = _line(loud, start_at, gap, change, on, pos, neg, dead)
+            silent = (loud == 0) | ((arrival < 0) & (events == 0) & (was_dead == 0))
+            # Several events on one line, unless it is steep by the leak, which each event renews.
+            one_line = leak * length * most_leak <= tl.where(on, change, -change)
+            lined = (silent == 0) & (arrival < 0) & ((events < 2) | one_line)
+            count = tl.where(lined, events, 0)
+            fires = count > 0
+            address = pixel << 1 | on.to(tl.int32)
+            number = tl.where(slots, 0.0, first)
+            used = _record(out, out_line, capacity, used, fires, address, count, number, step)
+            last = first + (count - 1).to(tl.float32) * step + dead
             now = tl.where(fires, last, start_at)
-            used = _record(
-                hits, program, capacity, plane, used, fires, pixel << 1 | on.to(tl.int32), events,
-                tl.where(SLOTS, 0.0, first), step,
-            )  # fmt: skip
-            draws = tl.zeros([GROUP], tl.int64)
-            renewed = _renewed(key, pixel, draws, leak_factors, mean_leak, leak, fires, DRAW_SHIFT)
-            change = tl.where(fires, change + (renewed - leak) * length, change)
-            leak = renewed
-            count = tl.where(fires, events, 0)
+            draws = tl.zeros([size], tl.int64)
+            new = _renewed(key, pixel, draws, leak_factors, mean_leak, leak, fires, draw_shift)
+            change = tl.where(fires, change + (new - leak) * length, change)
+            leak = new
             draws += lined.to(tl.int64)
             gap = tl.where(lined, 0.0, gap)
             rest = change * (1.0 - now)
-            inner = (-neg < rest) & (rest < pos)
-            walks = loud & (silent == 0) & ((lined == 0) | (inner == 0)) & (now <= 1)
+            walks = (lined == 0) | (rest <= -neg) | (rest >= pos)
+            walks = walks & (silent == 0) & (now <= 1)
             while tl.max(walks.to(tl.int32), 0) > 0:
-                # The next crossing: at once, or where the line meets a threshold.
-                within = (-neg < gap) & (gap < pos)
-                on = tl.where(within, change, gap) > 0
-                left = tl.where(on, pos, neg) - tl.where(on, gap, -gap)
-                meets = walks & (left > 0) & (change != 0)
-                ahead = tl.div_rn(left, tl.where(meets, tl.abs(change), 1.0))
-                ahead = tl.where((left > 0) & (change == 0), float("inf"), ahead)
-                event = now + tl.where(left > 0, ahead, 0.0)
-                if ARRIVALS:
-                    arrives = walks & (arrival >= 0)
-                    fraction = tl.load(arrival_fraction + arrival, mask=arrives, other=0.0)
-                    passed = arrives & (fraction < now)
-                    while tl.max(passed.to(tl.int32), 0) > 0:
-                        arrival = _follower(arrival_pixel, arrival, stop, passed)
-                        arrives = walks & (arrival >= 0)
-                        fraction = tl.load(arrival_fraction + arrival, mask=arrives, other=0.0)
-                        passed = arrives & (fraction < now)
-                    arrives = arrives & (fraction < event)
+                on, event = _crossing(walks, now, gap, change, pos, neg)
+                if has_noise:
+                    arrival = _passed(walks, now, arrival, stop, arrival_pixel, arrival_fraction)
+                    waits = walks & (arrival >= 0)
+                    fraction = tl.load(arrival_fraction + arrival, mask=waits, other=0.0)
+                    arrives = waits & (fraction < event)
                     event = tl.where(arrives, fraction, event)
-                    sign = tl.load(arrival_on + arrival, mask=arrives, other=0)
-                    on = tl.where(arrives, sign.to(tl.int32) != 0, on)
-                    arrival = _follower(arrival_pixel, arrival, stop, arrives)
+                    drawn = tl.load(arrival_on + arrival, mask=arrives, other=0).to(tl.int32)
+                    on = tl.where(arrives, drawn != 0, on)
+                    arrival = _follower(arrives, arrival, stop, arrival_pixel)
                 walks = walks & (event <= 1)
-                used = _record(
-                    hits, program, capacity, plane, used, walks, pixel << 1 | on.to(tl.int32),
-                    tl.full([GROUP], 1, tl.int32),
-                    tl.where(SLOTS, count.to(tl.float32), event), tl.zeros([GROUP], tl.float32),
-                )  # fmt: skip
-                renewed = _renewed(
-                    key, pixel, draws, leak_factors, mean_leak, leak, walks, DRAW_SHIFT
-                )
-                change = tl.where(walks, change + (renewed - leak) * length, change)
-                leak = renewed
+                one, zero = tl.full([size], 1, tl.int32), tl.zeros([size], tl.float32)
+                address = pixel << 1 | on.to(tl.int32)
+                number = tl.where(slots, count.to(tl.float32), event)
+                used = _record(out, out_line, capacity, used, walks, address, one, number, zero)
+                new = _renewed(key, pixel, draws, leak_factors, mean_leak, leak, walks, draw_shift)
+                change = tl.where(walks, change + (new - leak) * length, change)
+                leak = new
                 count += walks.to(tl.int32)
                 draws += walks.to(tl.int64)
                 now = tl.where(walks, event + dead, now)
                 gap = tl.where(walks, 0.0, gap)
                 walks = walks & (now <= 1)
-            moved = loud & (silent == 0)
-            sleeps = moved & (now > 1)
-            after = tl.where(moved, gap + change * (1.0 - now), after)
+            sleeps = (silent == 0) & (now > 1)
+            after = tl.where(silent, after, gap + change * (1.0 - now))
             after = tl.where(sleeps, float("inf"), after)
             woken_us = begin_us + now.to(tl.float64) * length_us
             wake_us = tl.where(sleeps & (now > start_at), woken_us, wake_us)
         difference = after
         tl.store(ends + program * n + k, used)
         tl.store(events_of + program * n + k, tl.sum(count, 0))
-        if SLOTS:
+        if slots:
             tl.atomic_max(busiest_of + interval, tl.max(count, 0))
     tl.store(log_after + place, log, mask=inside)
     tl.store(lag_after + place, lag, mask=inside)
@@ -290,11 +248,108 @@ def _scan(
 
 
 @jit
+def _heads(
+    arrival_pixel: tl.tensor,
+    start: tl.tensor,
+    stop: tl.tensor,
+    first_pixel: tl.tensor,
+    head: tl.tensor,
+    tile: tl.constexpr,
+    size: tl.constexpr,
+) -> tl.tensor:
+    """The first arrival at each pixel of the group, or -1: by way of memory, all -1 again after."""
+    for at in range(start, stop, tile):
+        here = at + tl.arange(0, tile)
+        valid = here < stop
+        mine = tl.load(arrival_pixel + here, mask=valid, other=-1)
+        other = tl.load(arrival_pixel + here - 1, mask=valid & (here > start), other=-1)
+        tl.store(head + mine - first_pixel, here, mask=valid & (mine != other))
+    tl.debug_barrier()
+    arrival = tl.load(head + tl.arange(0, size))
+    tl.debug_barrier()
+    tl.store(head + tl.arange(0, size), tl.full([size], -1, tl.int32))
+    tl.debug_barrier()
+    return arrival
+
+
+@jit
+def _line(
+    loud: tl.tensor,
+    start_at: tl.tensor,
+    gap: tl.tensor,
+    change: tl.tensor,
+    on: tl.tensor,
+    pos: tl.tensor,
+    neg: tl.tensor,
+    dead: tl.tensor,
+) -> tl.tensor:
+    """Events of the loud pixels on their lines: the first, the distance, how many."""
+    slope, threshold = tl.where(on, change, -change), tl.where(on, pos, neg)
+    left = tl.maximum(threshold - tl.where(on, gap, -gap), 0.0)
+    rises = loud & (slope > 0)
+    per_slope = tl.where(rises, 1.0 / tl.where(rises, slope, 1.0).to(tl.float64), 0.0)
+    first = start_at.to(tl.float64) + left.to(tl.float64) * per_slope
+    step = threshold.to(tl.float64) * per_slope + dead.to(tl.float64)
+    happens = loud & (first <= 1) & (rises | (left == 0))
+    several = happens & rises
+    later = tl.where(several, (1.0 - first) / tl.where(several, step, 1.0), 0.0).to(tl.int32)
+    return first.to(tl.float32), step.to(tl.float32), tl.where(happens, later + 1, 0)
+
+
+@jit
+def _crossing(
+    walks: tl.tensor,
+    now: tl.tensor,
+    gap: tl.tensor,
+    change: tl.tensor,
+    pos: tl.tensor,
+    neg: tl.tensor,
+) -> tl.tensor:
+    """Polarity and time of the next crossing: at once, or where the line meets a threshold."""
+    within = (-neg < gap) & (gap < pos)
+    on = tl.where(within, change, gap) > 0
+    left = tl.where(on, pos, neg) - tl.where(on, gap, -gap)
+    moves = walks & (change != 0)
+    wait = tl.div_rn(left, tl.where(moves, tl.abs(change), 1.0))
+    wait = tl.where(moves, wait, float("inf"))
+    return on, now + tl.where(left > 0, wait, 0.0)
+
+
+@jit
+def _passed(
+    walks: tl.tensor,
+    now: tl.tensor,
+    arrival: tl.tensor,
+    stop: tl.tensor,
+    arrival_pixel: tl.tensor,
+    arrival_fraction: tl.tensor,
+) -> tl.tensor:
+    """The next arrivals after those that meet a pixel in its dead time."""
+    waits = walks & (arrival >= 0)
+    late = waits & (tl.load(arrival_fraction + arrival, mask=waits, other=0.0) < now)
+    while tl.max(late.to(tl.int32), 0) > 0:
+        arrival = _follower(late, arrival, stop, arrival_pixel)
+        waits = walks & (arrival >= 0)
+        late = waits & (tl.load(arrival_fraction + arrival, mask=waits, other=0.0) < now)
+    return arrival
+
+
+@jit
+def _follower(
+    moves: tl.tensor, arrival: tl.tensor, stop: tl.tensor, arrival_pixel: tl.tensor
+) -> tl.tensor:
+    """For the pixels that move on, their next arrival or -1."""
+    follows = moves & (arrival + 1 < stop)
+    mine = tl.load(arrival_pixel + arrival, mask=follows, other=-1)
+    other = tl.load(arrival_pixel + arrival + 1, mask=follows, other=-2)
+    return tl.where(moves, tl.where(follows & (mine == other), arrival + 1, -1), arrival)
+
+
+@jit
 def _record(
-    hits: tl.tensor,
-    program: tl.tensor,
+    out: tl.tensor,
+    out_line: tl.tensor,
     capacity: tl.tensor,
-    plane: tl.tensor,
     used: tl.tensor,
     fires: tl.tensor,
     address: tl.tensor,
@@ -305,12 +360,11 @@ def _record(
     """Writes the hits of the pixels that fire; how many there are then."""
     found = fires.to(tl.int32)
     position = used + tl.cumsum(found, 0) - 1
-    place = hits + program * capacity + position
     kept = fires & (position < capacity)
-    tl.store(place, events.to(tl.int64) << 32 | address.to(tl.int64), mask=kept)
+    tl.store(out + position, events.to(tl.int64) << 32 | address.to(tl.int64), mask=kept)
     first, step = first.to(tl.int32, bitcast=True), step.to(tl.int32, bitcast=True)
     line = step.to(tl.int64) << 32 | (first.to(tl.int64) & 0xFFFFFFFF)
-    tl.store(place + plane, line, mask=kept)
+    tl.store(out_line + position, line, mask=kept)
     return used + tl.sum(found, 0)
 
 
@@ -323,19 +377,10 @@ def _renewed(
     mean_leak: tl.tensor,
     leak: tl.tensor,
     fires: tl.tensor,
-    DRAW_SHIFT: tl.constexpr,
+    draw_shift: tl.constexpr,
 ) -> tl.tensor:
-    """Leaks, newly drawn for the pixels that fire: `counter_rng.mix` of key and counter."""
-    bits = mixed(key.to(tl.uint64, bitcast=True), pixel.to(tl.int64) + (draws << 32))
+    """The leaks, newly drawn where a pixel fires."""
+    bits = mixed(key, pixel.to(tl.int64) + (draws << 32))
     renews = fires & (mean_leak != 0)
-    factor = tl.load(leak_factors + (bits >> DRAW_SHIFT).to(tl.int32), mask=renews, other=0.0)
+    factor = tl.load(leak_factors + (bits >> draw_shift).to(tl.int32), mask=renews, other=0.0)
     return tl.where(renews, mean_leak * factor, leak)
-
-
-@jit
-def _follower(arrival_pixel: tl.tensor, arrival: tl.tensor, stop: tl.tensor, moves: tl.tensor) -> tl.tensor:
-    """For the pixels that move on, their next arrival or -1."""
-    follows = moves & (arrival + 1 < stop)
-    mine = tl.load(arrival_pixel + arrival, mask=follows, other=-1)
-    other = tl.load(arrival_pixel + arrival + 1, mask=follows, other=-2)
-    return tl.where(moves, tl.where(follows & (mine == other), arrival + 1, -1), arrival)

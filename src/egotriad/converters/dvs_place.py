@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from egotriad.converters.compiled import compiled
+from egotriad.converters.compiled import Float, Int, compiled
 
 __all__ = ["MAX_INTERVAL_US", "MAX_SIDE", "Columns", "Hits", "more_hits", "no_hits", "place"]
 
@@ -126,9 +126,10 @@ def place(
 @compiled
 def _counted(
     hits: Hits, starts: NDArray[np.int64], ends: NDArray[np.int64], once: bool
-) -> tuple[int, int]:
+) -> tuple[Int, Int]:
     """Events of one frame and events of its busiest pixel."""
-    count, busiest = 0, np.int32(1)
+    count: Int = 0
+    busiest: Int = np.int32(1)
     for block in range(starts.size):
         events = hits.events[starts[block] : ends[block]]
         address = hits.address[starts[block] : ends[block]]
@@ -153,10 +154,10 @@ def _write_slots(
     ends: NDArray[np.int64],
     events: Columns,
     rest: NDArray[np.int64],
-    first_us: int,
-    lead_us: float,
-    slot_us: float,
-    last_us: int,
+    first_us: Int,
+    lead_us: Float,
+    slot_us: Float,
+    last_us: Int,
 ) -> None:
     """One frame's events, slot after slot: no two slots share a microsecond, so this is in order.
 
@@ -200,9 +201,9 @@ def _crossing_keys(
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
     keys: NDArray[np.int64],
-    lead_us: float,
-    interval_us: float,
-    last_us: int,
+    lead_us: Float,
+    interval_us: Float,
+    last_us: Int,
 ) -> None:
     """Sort keys of one frame's events: microseconds after its first one, then the address."""
     done = 0
@@ -222,7 +223,7 @@ def _crossing_keys(
 
 
 @compiled
-def _key(exact_us: float, last_us: int, address: int) -> int:
+def _key(exact_us: Float, last_us: Int, address: Int) -> Int:
     offset_us = min(max(np.int64(exact_us), 0), last_us)
     return offset_us << _ADDRESS_BITS | np.int64(address)
 
@@ -233,9 +234,9 @@ def _slot_keys(
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
     keys: NDArray[np.int64],
-    lead_us: float,
-    slot_us: float,
-    last_us: int,
+    lead_us: Float,
+    slot_us: Float,
+    last_us: Int,
 ) -> None:
     """As `_crossing_keys`, with the times of slots."""
     done = 0
@@ -253,7 +254,7 @@ def _slot_keys(
 
 @compiled
 def _sorted_keys(
-    keys: NDArray[np.int64], spare: NDArray[np.int64], count: int, last_us: int
+    keys: NDArray[np.int64], spare: NDArray[np.int64], count: int, last_us: Int
 ) -> NDArray[np.int64]:
     """The first `count` keys stably sorted by time, in `keys` or in `spare`.
 
@@ -288,9 +289,9 @@ def _radix_pass(
         place_of[digit] = position
         position += here
     for key in keys:
-        digit = np.uint64(key >> shift) & mask
-        out[np.uint64(place_of[digit])] = key
-        place_of[digit] += 1
+        where = np.uint64(key >> shift) & mask
+        out[np.uint64(place_of[where])] = key
+        place_of[where] += 1
 
 
 @compiled
@@ -307,7 +308,7 @@ def _mend_order(keys: NDArray[np.int64]) -> None:
 
 
 @compiled
-def _unpack(keys: NDArray[np.int64], events: Columns, first_us: int) -> None:
+def _unpack(keys: NDArray[np.int64], events: Columns, first_us: Int) -> None:
     for i in range(events.p.size):
         events.t_us[i] = first_us + (keys[i] >> _ADDRESS_BITS)
         events.y[i] = (keys[i] >> 16) & _SIDE

@@ -128,7 +128,8 @@ def create_dsec(path: Path, size_wh: Size, t_offset_us: int) -> Iterator[Callabl
             for first_ms in range(len(index), last_ms + 1, INDEX_STEP):
                 ms = np.arange(first_ms, min(first_ms + INDEX_STEP, last_ms + 1))
                 _append(index, before + np.searchsorted(chunk.t_us, ms * 1000, side="left"))
-            for name, values in zip("txyp", (chunk.t_us, chunk.x, chunk.y, chunk.p), strict=True):
+            fields: tuple[NDArray[Any], ...] = (chunk.t_us, chunk.x, chunk.y, chunk.p)
+            for name, values in zip("txyp", fields, strict=True):
                 _append(columns[name], values)
 
         yield put

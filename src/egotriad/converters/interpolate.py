@@ -194,9 +194,9 @@ class Upsampler:
 
         Returns:
             Chunks of strictly increasing times, one per interval (the frames between, then the one
-            at its end) or run of unwanted intervals, made as they are asked for. The video's own frames keep their pixels and
-            times; the others are spread evenly between the true times, to the nearest microsecond,
-            and show the moment of that microsecond.
+            at its end) or run of unwanted intervals, made as they are asked for. The video's own
+            frames keep their pixels and times; the others are spread evenly between the true times,
+            to the nearest microsecond, and show the moment of that microsecond.
 
         Raises:
             UsageError: when shapes, dtypes or times are not as above.
