@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from egotriad.converters.compiled import compiled
+from egotriad.converters.compiled import Int, compiled
 from egotriad.converters.dvs_place import Hits, more_hits
 from egotriad.converters.simd import LANES, outside, trailing_zeros
 
@@ -143,7 +143,7 @@ def scan_levels(
 @compiled
 def _find(
     frame: NDArray[np.uint8], state: Levels, begin: int, end: int, loud: NDArray[np.uint32]
-) -> int:
+) -> Int:
     """Puts the pixels from `begin` to `end` that are out of bounds into `loud`; their number."""
     found = np.uint64(0)
     whole = begin + (end - begin) // LANES * LANES
@@ -206,9 +206,9 @@ def _memorise(state: Levels, tables: Tables, found: Found, number: int) -> None:
         pixel = found.pixel[i]
         base, pos, neg = found.base[i], state.pos[pixel], state.neg[pixel]
         state.base[pixel] = base
-        up = np.int64((base + pos - _MARGIN_LOG) * np.float32(LOOKUP_PER_LOG))
+        up: Int = np.int64((base + pos - _MARGIN_LOG) * np.float32(LOOKUP_PER_LOG))
         high = np.uint64(tables.level_of_log[np.uint64(max(min(up, last), 0))])
-        down = np.int64((base - neg + _MARGIN_LOG) * np.float32(LOOKUP_PER_LOG)) + 1
+        down: Int = np.int64((base - neg + _MARGIN_LOG) * np.float32(LOOKUP_PER_LOG)) + 1
         low = np.uint64(tables.level_of_log[np.uint64(max(min(down, last), 0))])
         state.high[pixel] = high + np.uint64(log[high + np.uint64(1)] - base < pos)
         state.low[pixel] = low + np.uint64(base - log[low] >= neg)

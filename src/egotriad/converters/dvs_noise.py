@@ -188,7 +188,7 @@ def arrive(
 
 
 @compiled
-def most_arrivals(mean: float) -> int:
+def most_arrivals(mean: float) -> Int:
     """A number that a Poisson process with this mean never exceeds: ten standard deviations."""
     return np.int64(mean + 10 * np.sqrt(mean)) + 20
 

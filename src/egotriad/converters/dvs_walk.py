@@ -5,7 +5,7 @@ two frames signal and leak are straight lines, so a pixel whose difference is in
 at the later frame has been silent, and that test is all that most pixels cost. After an event the
 reference follows the signal for the dead time, so the difference begins again at zero: on a
 straight line, all later events of the interval are equally far apart. Only pixels with shot noise
-need to be walked through the interval from event to event.
+or a fast leak need to be walked through the interval from event to event.
 
 Frames are walked block of pixels by block of pixels, as in `dvs_levels`.
 """
@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from egotriad.converters.compiled import compiled
+from egotriad.converters.compiled import Float, Int, compiled
 from egotriad.converters.counter_rng import mix
 from egotriad.converters.dvs_noise import BLOCK, Arrivals, ShotNoise, arrive
 from egotriad.converters.dvs_place import Hits, more_hits
+from egotriad.converters.dvs_walk_space import Interval, Space, new_space
 from egotriad.converters.simd import LANES, outside, trailing_zeros
 
 __all__ = ["LEAK_FACTORS", "MOST_LEAK", "Drive", "Walk", "WalkFrames", "scan_walk"]
@@ -93,65 +94,6 @@ class WalkFrames(NamedTuple):
     number: int
 
 
-class _Interval(NamedTuple):
-    """One frame interval of one block of pixels."""
-
-    begin_us: float
-    length_us: float
-    first_pixel: int
-    width: int
-    key: np.uint64
-
-
-class _Space(NamedTuple):
-    """Values of the pixels of one block in one frame interval; from `pixel` on, of loud ones."""
-
-    log: NDArray[np.float32]
-    lag: NDArray[np.float32]
-    decay: NDArray[np.float32]
-    follow: NDArray[np.float32]
-    change: NDArray[np.float32]
-    after: NDArray[np.float32]
-    loud: NDArray[np.uint8]
-    zeros: NDArray[np.uint8]
-    head: NDArray[np.int32]
-    pixel: NDArray[np.uint32]
-    on: NDArray[np.bool_]
-    start: NDArray[np.float32]
-    left: NDArray[np.float32]
-    slope: NDArray[np.float32]
-    threshold: NDArray[np.float32]
-    address: NDArray[np.int32]
-    events: NDArray[np.int32]
-    first: NDArray[np.float32]
-    step: NDArray[np.float32]
-
-
-@compiled
-def _new_space() -> _Space:
-    return _Space(
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-        np.zeros(BLOCK, np.uint8),
-        np.zeros(BLOCK, np.uint8),
-        np.full(BLOCK, -1, np.int32),
-        np.empty(BLOCK, np.uint32),
-        np.empty(BLOCK, np.bool_),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.int32),
-        np.empty(BLOCK, np.int32),
-        np.empty(BLOCK, np.float32),
-        np.empty(BLOCK, np.float32),
-    )
-
-
 @compiled
 def scan_walk(
     frames: WalkFrames, width: int, state: Walk, drive: Drive, noise: ShotNoise, hits: Hits
@@ -174,7 +116,7 @@ def scan_walk(
     n, pixels = frames.levels.shape
     blocks = (pixels + BLOCK - 1) // BLOCK
     ends = np.empty((blocks, n), np.int64)
-    space = _new_space()
+    space = new_space()
     quiet = Arrivals(
         np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.bool_), np.empty(0, np.int32)
     )
@@ -193,7 +135,7 @@ def scan_walk(
             state.mean_leak[here],
         )
         for k in range(n):
-            interval = _Interval(
+            interval = Interval(
                 frames.times_us[k],
                 frames.times_us[k + 1] - frames.times_us[k],
                 begin,
@@ -238,7 +180,7 @@ def _look_up(
 
 
 @compiled
-def _ramp(part: Walk, space: _Space) -> None:
+def _ramp(part: Walk, space: Space) -> None:
     """Change of log intensity over the interval."""
     log, change = space.log[: part.log.size], space.change[: part.log.size]
     for i in range(log.size):
@@ -247,7 +189,7 @@ def _ramp(part: Walk, space: _Space) -> None:
 
 
 @compiled
-def _low_pass(part: Walk, space: _Space) -> None:
+def _low_pass(part: Walk, space: Space) -> None:
     """Change of the low-passed signal from that of log intensity.
 
     The response of a first-order low pass to a ramp. Loops over few arrays each: one loop over all
@@ -268,7 +210,7 @@ def _low_pass(part: Walk, space: _Space) -> None:
 
 
 @compiled
-def _advance(part: Walk, space: _Space, interval_us: float) -> None:
+def _advance(part: Walk, space: Space, interval_us: Float) -> None:
     """Differences at the end of the interval if nothing happens before, and who is loud."""
     size = part.log.size
     change, after, loud = space.change[:size], space.after[:size], space.loud[:size]
@@ -282,20 +224,20 @@ def _advance(part: Walk, space: _Space, interval_us: float) -> None:
 
 
 @compiled
-def _find(part: Walk, space: _Space, interval: _Interval) -> int:
+def _find(part: Walk, space: Space, interval: Interval) -> Int:
     """Lists the loud pixels with what decides on their events; their number."""
     number = np.uint64(0)
-    for start in range(0, part.log.size, LANES):
-        mask = outside(space.loud, space.zeros, space.zeros, start)
+    for place in range(0, part.log.size, LANES):
+        mask = outside(space.loud, space.zeros, space.zeros, place)
         while mask != 0:
-            space.pixel[number] = np.uint64(start) + trailing_zeros(mask)
+            space.pixel[number] = np.uint64(place) + trailing_zeros(mask)
             number += np.uint64(1)
             mask &= mask - np.uint64(1)
     for i in range(np.int64(number)):
         pixel = space.pixel[i]
         difference, after, slope = part.difference[pixel], space.after[pixel], space.change[pixel]
         pos, neg = part.pos[pixel], part.neg[pixel]
-        start = np.float32(0)
+        start: Float = np.float32(0)
         if difference == _DEAD:
             start = np.float32((part.wake_us[pixel] - interval.begin_us) / interval.length_us)
             difference, after = np.float32(0), slope
@@ -308,7 +250,7 @@ def _find(part: Walk, space: _Space, interval: _Interval) -> int:
 
 
 @compiled
-def _fire(space: _Space, number: int, interval: _Interval, dead: float) -> None:
+def _fire(space: Space, number: int, interval: Interval, dead: Float) -> None:
     """Events of the loud pixels on their lines; what rounding has left over is due at once."""
     per_row = 1 / interval.width
     for i in range(number):
@@ -330,14 +272,14 @@ def _fire(space: _Space, number: int, interval: _Interval, dead: float) -> None:
 @compiled
 def _settle(
     part: Walk,
-    space: _Space,
-    number: int,
-    interval: _Interval,
-    dead: float,
+    space: Space,
+    number: Int,
+    interval: Interval,
+    dead: Float,
     drive: Drive,
     arrivals: Arrivals,
     hits: Hits,
-    used: int,
+    used: Int,
 ) -> tuple[Hits, int]:
     """Records the events of the loud pixels and leaves them as they are after.
 
@@ -398,7 +340,7 @@ def _settle(
 
 
 @compiled
-def _renewed(part: Walk, pixel: int, drive: Drive, interval: _Interval, number: int) -> float:
+def _renewed(part: Walk, pixel: int, drive: Drive, interval: Interval, number: Int) -> Float:
     """Draws the leak of a pixel after its event `number` of an interval; by how much it grew."""
     mean = part.mean_leak[pixel]
     if mean == 0:
