@@ -230,7 +230,7 @@ def test_a_video_becomes_the_events_of_the_chosen_camera(
 ):
     video, target = drifting_texture(tmp_path / "walk.mkv"), tmp_path / "b.h5"
     result = run(capsys, video, target, "--preview", tmp_path / "b.mp4")
-    expected = emulated(video, DvsConfig(), UpsampleConfig(), seed=0)
+    expected = emulated(video, DvsConfig.preset("clean"), UpsampleConfig(), seed=0)
     assert open_events(target).read().same_as(expected)
     assert result["events"] == len(expected) > 5000
     assert (tmp_path / "b.mp4").stat().st_size > 1000

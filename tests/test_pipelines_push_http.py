@@ -250,6 +250,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Repository]]:
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda seconds: None)
     huggingface_hub.utils.disable_progress_bars()
