@@ -1,12 +1,18 @@
 """Speed of the event emulator, beside v2e's own when a checkout of it is given.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_dvs.py --v2e PATH_TO_CHECKOUT
+    OMP_NUM_THREADS=1 python benchmarks/bench_dvs.py --v2e PATH_TO_CHECKOUT --video CLIP.mp4
 
-Where v2e runs, `slots` must give its events exactly, or the benchmark stops.
+Without imperfections `slots` must give v2e's events exactly, or the benchmark stops. With a preset
+the noise is each emulator's own; their numbers of events stand in the table. evlib's ESIM and
+eventify-dvs are timed where they can be imported; they do other things (no noise, other
+thresholds' meaning, all events of a frame at one time), so look at their events as well.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import importlib
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -19,17 +25,18 @@ import numpy as np
 from harness import Comparison, compare, environment, table, write_json
 from numpy.typing import NDArray
 
-from egotriad.converters.dvs import DvsConfig, emulate
+from egotriad.converters.dvs import PRESETS, DvsConfig, emulate
+from egotriad.converters.video import read_frames
 from egotriad.manifests import Events
 
 SIZES_WH = ((346, 260), (640, 480))
+FIELDS = ("luma", "t_us")
 Clip = tuple[NDArray[np.uint8], NDArray[np.float64]]
 # Modules that v2e imports for windows and file formats and the emulator itself never calls.
 UNUSED_BY_V2E = (
     "dv_processing",
     "easygui",
     "engineering_notation",
-    "h5py",
     "screeninfo",
     "tkinter",
 )
@@ -41,36 +48,52 @@ def main() -> None:
     parser.add_argument("--v2e", type=Path, help="folder that holds v2e's `v2ecore` package")
     parser.add_argument("--rounds", type=int, default=5, help="timed runs of each arm")
     parser.add_argument("--frames", type=int, default=60, help="frames of each clip")
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument("--video", type=Path, nargs="*", default=[], help="real clips, any format")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     options = parser.parse_args()
     v2e = load_v2e(options.v2e) if options.v2e else None
     comparisons = []
     for size_wh in SIZES_WH:
-        for name, clip in clips(options.frames, size_wh):
-            comparison = run_case(f"{name} {size_wh[0]}x{size_wh[1]}", clip, v2e, options.rounds)
-            comparisons.append(comparison)
-            print(table([comparison]), flush=True)
+        real = ((path.stem, decoded(path, options.frames, size_wh)) for path in options.video)
+        for name, clip in itertools.chain(clips(options.frames, size_wh), real):
+            for preset in options.presets:
+                title = f"{preset}: {name} {size_wh[0]}x{size_wh[1]}"
+                comparison = run_case(title, clip, preset, v2e, options.rounds)
+                comparisons.append(comparison)
+                print(table([comparison]), flush=True)
     where = environment(("numpy", "numba", "torch"))
     print(", ".join(f"{name} {value}" for name, value in where.items()))
     if options.json:
         write_json(options.json, comparisons, where)
 
 
-def run_case(name: str, clip: Clip, v2e: Any, rounds: int) -> Comparison:
-    """Times all arms on one clip, after checking that slots equal v2e."""
+def run_case(name: str, clip: Clip, preset: str, v2e: Any, rounds: int) -> Comparison:
+    """Times all arms on one clip, after checking that slots equal v2e where nothing is drawn."""
     frames, times_s = clip
-    slots = DvsConfig(timing="slots", compat="v2e")
+    config = DvsConfig.preset(preset)
+    slots = dataclasses.replace(config, timing="slots")
+    if preset == "ideal":
+        slots = dataclasses.replace(slots, compat="v2e")
     arms: dict[str, Callable[[], object]] = {
-        "crossing": lambda: emulate(frames, times_s, DvsConfig()),
+        "crossing": lambda: emulate(frames, times_s, config),
         "slots": lambda: emulate(frames, times_s, slots),
     }
     if v2e:
-        arms["v2e"] = lambda: run_v2e(v2e, frames, times_s)
+        arms["v2e"] = lambda: run_v2e(v2e, frames, times_s, config)
     events = emulate(frames, times_s, slots)
-    facts: dict[str, float | str] = {"events/pixel/frame": len(events) / frames[1:].size}
+    pixels = frames[1:].size
+    facts: dict[str, float | str] = {"events/pixel/frame": len(events) / pixels}
     if v2e:
-        check_equal(name, events, run_v2e(v2e, frames, times_s), times_s)
-        facts["slots"] = "equal to v2e"
+        theirs = run_v2e(v2e, frames, times_s, config)
+        facts["v2e's"] = sum(map(len, theirs)) / pixels
+        if preset == "ideal":
+            check_equal(name, events, theirs, times_s)
+            facts["slots"] = "equal to v2e"
+    if preset == "ideal":
+        for peer, (run, count) in peers(frames, times_s).items():
+            arms[peer] = run
+            facts[f"{peer}'s"] = count / pixels
     work = {"pixel": frames[1:].size, "event": len(events)}
     peer = "v2e" if v2e else "slots"
     return compare(name, arms, peer=peer, rounds=rounds, work=work, facts=facts)
@@ -118,17 +141,70 @@ def load_v2e(folder: Path) -> Any:
     return importlib.import_module("v2ecore.emulator").EventEmulator
 
 
+def decoded(path: Path, n: int, size_wh: tuple[int, int]) -> Clip:
+    """The first n frames of a video and their times."""
+    chunks = itertools.islice(read_frames(path, size_wh=size_wh), -(-n // 32))
+    parts = list(chunks)
+    luma, t_us = (np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS)
+    return luma[:n], t_us[:n] / 1e6
+
+
+def peers(
+    frames: NDArray[np.uint8], times_s: NDArray[np.float64]
+) -> dict[str, tuple[Callable[[], object], int]]:
+    """Other simulators that can be imported: how to run them, and their number of events."""
+    found: dict[str, tuple[Callable[[], object], int]] = {}
+    with contextlib.suppress(ImportError):
+        from evlib.simulation import ESIMConfig, ESIMSimulator
+
+        def run_evlib() -> int:
+            esim = ESIMSimulator(
+                ESIMConfig(
+                    positive_threshold=0.2,
+                    negative_threshold=0.2,
+                    refractory_period_ms=0.0,
+                    device="cpu",
+                    dtype="float32",
+                )
+            )
+            pairs = zip(frames, times_s, strict=True)
+            return sum(len(esim.process_frame(frame, time_s)[0]) for frame, time_s in pairs)
+
+        found["evlib"] = (run_evlib, run_evlib())
+    with contextlib.suppress(ImportError):
+        from eventify.dvs import frame_to_event_tuples
+
+        def run_eventify() -> int:
+            t_us = np.rint(times_s * 1e6).astype(int).tolist()
+            return sum(
+                len(frame_to_event_tuples(*pair, *times, c_thresh=0.2))
+                for pair, times in zip(
+                    itertools.pairwise(frames), itertools.pairwise(t_us), strict=True
+                )
+            )
+
+        found["eventify"] = (run_eventify, run_eventify())
+    return found
+
+
 def run_v2e(
-    emulator_class: Any, frames: NDArray[np.uint8], times_s: NDArray[np.float64]
+    emulator_class: Any,
+    frames: NDArray[np.uint8],
+    times_s: NDArray[np.float64],
+    config: DvsConfig,
 ) -> list[NDArray[np.float32]]:
     """v2e's events (N, 4) of every frame: t in seconds, x, y, +1 or -1."""
     emulator = emulator_class(
-        pos_thres=0.2,
-        neg_thres=0.2,
-        sigma_thres=0.0,
-        leak_rate_hz=0.0,
-        leak_jitter_fraction=0.0,
-        noise_rate_cov_decades=0.0,
+        pos_thres=config.pos_thres,
+        neg_thres=config.neg_thres,
+        sigma_thres=config.sigma_thres,
+        cutoff_hz=config.cutoff_hz,
+        leak_rate_hz=config.leak_rate_hz,
+        leak_jitter_fraction=config.leak_jitter_fraction,
+        noise_rate_cov_decades=config.noise_rate_cov_decades,
+        shot_noise_rate_hz=config.shot_noise_rate_hz,
+        refractory_period_s=config.refractory_period_s,
+        seed=1,
         device="cpu",
     )
     events = [emulator.generate_events(frame, t) for frame, t in zip(frames, times_s, strict=True)]

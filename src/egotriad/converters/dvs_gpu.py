@@ -1,8 +1,8 @@
 """The event emulator on a CUDA device: the events of the CPU, bit for bit, of many clips at once.
 
 The state of a block of pixels stays on the chip while the block runs through all frames of a call
-(kernels in Triton: `dvs_gpu_levels`, `dvs_gpu_walk`); then every event gets a sort key, and sorted
-keys become columns. Where Triton is missing the same arithmetic runs in torch. What is drawn once
+(kernels in Triton: `dvs_gpu_levels`, `dvs_gpu_walk`); the events it finds are brought in order by
+`dvs_gpu_order`. Where Triton is missing the same arithmetic runs in torch. What is drawn once
 per recording (thresholds, leak rates) or sparsely (shot noise), and the seldom used stages of the
 signal (`dvs_signal.Signal`) come from the CPU.
 """
@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from egotriad.converters.dvs_config import DvsConfig
 from egotriad.converters.dvs_engines import Engine
-from egotriad.converters.dvs_gpu_expand import unpacked_by_kernel
 from egotriad.converters.dvs_gpu_pixels import LevelPixels, Pixels, WalkPixels
-from egotriad.converters.dvs_gpu_place import KEY_BITS, BatchEvents, new_clock, unpacked
-from egotriad.converters.dvs_gpu_triton import has_kernels, interprets
+from egotriad.converters.dvs_gpu_place import KEY_BITS, BatchEvents, new_clock
+from egotriad.converters.dvs_gpu_triton import interprets
 from egotriad.converters.dvs_noise import Maps
 from egotriad.converters.dvs_place import Columns
 from egotriad.manifests.errors import MissingDependency, UsageError
@@ -120,8 +119,7 @@ class GpuBatch:
             UsageError: when the times of all clips together do not fit into sort keys.
         """
         clock = new_clock(times_us, self.size_wh, self.device)
-        keys = self._pixels.keys(frames, times_us, number, clock).sort().values
-        return (unpacked_by_kernel if has_kernels(self.device) else unpacked)(keys, clock)
+        return self._pixels.events(frames, times_us, number, clock)
 
 
 class GpuEngine:

@@ -2,7 +2,7 @@
 
 A program holds a group of pixels of one clip in registers and runs through all frames of a call,
 reading every level once. It works in integers and float32 alone: the float64 arithmetic of event
-times is left to `dvs_gpu_expand`, which sees nothing but hits. The arithmetic is that of
+times is left to `dvs_gpu_order`, which sees nothing but hits. The arithmetic is that of
 `dvs_levels`.
 """
 
@@ -11,23 +11,23 @@ from __future__ import annotations
 from math import gcd
 from typing import TYPE_CHECKING
 
-from egotriad.converters.dvs_gpu_expand import Stretches, expanded, stretches
-from egotriad.converters.dvs_gpu_place import Clock
+from egotriad.converters.dvs_gpu_order import Stretches, ordered, stretches
+from egotriad.converters.dvs_gpu_place import BatchEvents, Clock
 from egotriad.converters.dvs_gpu_state import LevelsState
 from egotriad.converters.dvs_gpu_triton import EXACT, jit, tl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["level_keys"]
+__all__ = ["level_events"]
 
 _GROUP = 128  # pixels of a program
 
 
-def level_keys(
+def level_events(
     levels: Tensor, state: LevelsState, log_of_level: Tensor, clock: Clock, *, slots: bool
-) -> tuple[Tensor, LevelsState]:
-    """Sort keys of the events of the frames, uint8 (C, n, P), and the state after them."""
+) -> tuple[BatchEvents, LevelsState]:
+    """Events of the frames, uint8 (C, n, P), and the state after them."""
     import torch
 
     clips, n, pixels = levels.shape
@@ -40,10 +40,7 @@ def level_keys(
             log_of_level,
             *state,
             base,
-            found.hits,
-            found.ends,
-            found.events,
-            found.busiest,
+            *found[:5],
             n,
             pixels,
             found.capacity,
@@ -57,8 +54,8 @@ def level_keys(
     likely = _GROUP * n // 4
     found = stretches(scan, (clips, groups, n), words=1, likely=likely, device=levels.device)
     tables = (log_of_level, state.pos, state.neg)
-    keys = expanded(found, clock, pixels, _GROUP, slots=slots, tables=tables)
-    return keys, state._replace(level=levels[:, -1].reshape(-1).clone(), base=base)
+    events = ordered(found, clock, pixels, _GROUP, slots=slots, tables=tables)
+    return events, state._replace(level=levels[:, -1].reshape(-1).clone(), base=base)
 
 
 @jit
@@ -71,7 +68,8 @@ def _scan(
     neg_of: tl.tensor,
     base_after: tl.tensor,
     hits: tl.tensor,
-    ends: tl.tensor,
+    frame_of: tl.tensor,
+    used_of: tl.tensor,
     events_of: tl.tensor,
     busiest_of: tl.tensor,
     n: tl.tensor,
@@ -116,12 +114,14 @@ def _scan(
         word = base.to(tl.int32, bitcast=True).to(tl.int64) << 32 | word.to(tl.int64)
         found = loud.to(tl.int32)
         position = used + tl.cumsum(found, 0) - 1
-        tl.store(hits + program * capacity + position, word, mask=loud & (position < capacity))
+        kept, out = loud & (position < capacity), program * capacity + position
+        tl.store(hits + out, word, mask=kept)
+        tl.store(frame_of + out, tl.zeros_like(lane) + k, mask=kept)
         used += tl.sum(found, 0)
-        tl.store(ends + program * n + k, used)
         tl.store(events_of + program * n + k, tl.sum(count, 0))
         if slots:
             tl.atomic_max(busiest_of + clip.to(tl.int64) * n + k, tl.max(count, 0))
         base = base + count.to(tl.float32) * tl.where(on, threshold, -threshold)
         before = level
+    tl.store(used_of + program, used)
     tl.store(base_after + state, base, mask=inside)

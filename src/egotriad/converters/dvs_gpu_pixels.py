@@ -1,4 +1,4 @@
-"""The pixels of several clips on a GPU: from frames to the sort keys of their events."""
+"""The pixels of several clips on a GPU: from frames to events."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from egotriad.converters.dvs_gpu_arrivals import (
     arrivals_on_device,
     noise_tables,
 )
-from egotriad.converters.dvs_gpu_levels import level_keys
-from egotriad.converters.dvs_gpu_place import Clock, hit_keys
+from egotriad.converters.dvs_gpu_levels import level_events
+from egotriad.converters.dvs_gpu_place import BatchEvents, Clock, hit_events
 from egotriad.converters.dvs_gpu_state import (
     WalkInput,
     levels_state,
@@ -29,7 +29,7 @@ from egotriad.converters.dvs_gpu_state import (
 from egotriad.converters.dvs_gpu_torch import scan_levels
 from egotriad.converters.dvs_gpu_torch_walk import scan_walk
 from egotriad.converters.dvs_gpu_triton import has_kernels
-from egotriad.converters.dvs_gpu_walk import walk_keys
+from egotriad.converters.dvs_gpu_walk import walk_events
 from egotriad.converters.dvs_noise import Maps
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ __all__ = ["LevelPixels", "Pixels", "WalkPixels"]
 class Pixels(Protocol):
     """State of the pixels of C clips; moved by every call."""
 
-    def keys(
+    def events(
         self,
         frames: NDArray[Any] | Tensor,
         times_us: NDArray[np.float64],
         number: int,
         clock: Clock,
-    ) -> Tensor:
-        """Sort keys of the events of the next frames, (C, n, H, W); see `dvs_gpu.GpuBatch`."""
+    ) -> BatchEvents:
+        """Events of the next frames, (C, n, H, W); see `dvs_gpu.GpuBatch`."""
 
 
 class LevelPixels:
@@ -60,21 +60,21 @@ class LevelPixels:
         self._slots, self._device = config.timing == "slots", device
         self._state, self._log_of_level = levels_state(frames, maps, device), log_table(device)
 
-    def keys(
+    def events(
         self,
         frames: NDArray[Any] | Tensor,
         times_us: NDArray[np.float64],
         number: int,
         clock: Clock,
-    ) -> Tensor:
+    ) -> BatchEvents:
         """See `Pixels`."""
         levels = on_device(frames, self._device).flatten(2)
         given = (levels, self._state, self._log_of_level)
         if has_kernels(self._device):
-            keys, self._state = level_keys(*given, clock, slots=self._slots)
-            return keys
+            events, self._state = level_events(*given, clock, slots=self._slots)
+            return events
         hits, self._state = scan_levels(*given, slots=self._slots)
-        return hit_keys(hits, clock, slots=self._slots)
+        return hit_events(hits, clock, slots=self._slots)
 
 
 class WalkPixels:
@@ -105,20 +105,22 @@ class WalkPixels:
         if self._noisy and has_kernels(device):
             self._tables = noise_tables(self._noises, device)
 
-    def keys(
+    def events(
         self,
         frames: NDArray[Any] | Tensor,
         times_us: NDArray[np.float64],
         number: int,
         clock: Clock,
-    ) -> Tensor:
+    ) -> BatchEvents:
         """See `Pixels`."""
         given = self._input(frames, times_us, number)
         if has_kernels(self._device):
-            keys, self._state = walk_keys(given, self._state, self._drive, clock, slots=self._slots)
-            return keys
+            events, self._state = walk_events(
+                given, self._state, self._drive, clock, slots=self._slots
+            )
+            return events
         hits, self._state = scan_walk(given, self._state, self._drive, slots=self._slots)
-        return hit_keys(hits, clock, slots=self._slots)
+        return hit_events(hits, clock, slots=self._slots)
 
     def _input(
         self, frames: NDArray[Any] | Tensor, times_us: NDArray[np.float64], number: int

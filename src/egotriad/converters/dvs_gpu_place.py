@@ -22,11 +22,9 @@ __all__ = [
     "Clock",
     "HitList",
     "Intervals",
-    "clip_ends",
-    "hit_keys",
+    "hit_events",
     "joined",
     "new_clock",
-    "unpacked",
 ]
 
 KEY_BITS = 63
@@ -136,14 +134,19 @@ def new_clock(times_us: NDArray[np.float64], size_wh: tuple[int, int], device: s
     return Clock(intervals, origin_us[:, 0], time_bits, address_bits, size_wh[0])
 
 
-def hit_keys(hits: HitList, clock: Clock, *, slots: bool) -> "Tensor":
-    """Key of each event, int64 (N,), unsorted.
+def hit_events(hits: HitList, clock: Clock, *, slots: bool) -> BatchEvents:
+    """The events of these hits, in canonical order.
 
     Args:
         hits: see `HitList`.
         clock: of these intervals.
         slots: times are those of as many slots as the interval's busiest pixel has events.
     """
+    return _unpacked(_keys(hits, clock, slots=slots).sort().values, clock)
+
+
+def _keys(hits: HitList, clock: Clock, *, slots: bool) -> "Tensor":
+    """Sort key of each event, int64 (N,)."""
     import torch
 
     ends = hits.events.cumsum(0)
@@ -166,13 +169,14 @@ def hit_keys(hits: HitList, clock: Clock, *, slots: bool) -> "Tensor":
     return time << clock.address_bits | hits.address[row]
 
 
-def unpacked(keys: "Tensor", clock: Clock) -> BatchEvents:
+def _unpacked(keys: "Tensor", clock: Clock) -> BatchEvents:
     """The events of sorted keys."""
     import torch
 
     address = keys & (1 << clock.address_bits) - 1
     time = keys >> clock.address_bits
     clip, pixel = time >> clock.time_bits, address >> 1
+    clips = torch.arange(len(clock.origin_us), device=keys.device)
     origin_us = torch.from_numpy(clock.origin_us).to(keys.device)
     y = pixel // clock.width
     return BatchEvents(
@@ -180,14 +184,5 @@ def unpacked(keys: "Tensor", clock: Clock) -> BatchEvents:
         x=(pixel - y * clock.width).to(torch.uint16),
         y=y.to(torch.uint16),
         p=(address & 1).bool(),
-        ends=clip_ends(keys, clock),
+        ends=torch.searchsorted(clip, clips, right=True),
     )
-
-
-def clip_ends(keys: "Tensor", clock: Clock) -> "Tensor":
-    """Where the sorted keys of each clip end, int64 (C,)."""
-    import torch
-
-    next_clips = torch.arange(1, len(clock.origin_us), device=keys.device)
-    ends = torch.searchsorted(keys, next_clips << clock.time_bits + clock.address_bits)
-    return torch.cat([ends, ends.new_tensor([len(keys)])])

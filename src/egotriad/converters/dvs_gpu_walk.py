@@ -9,27 +9,32 @@ from event to event, as long as one lane has events. The arithmetic is that of `
 from __future__ import annotations
 
 from math import gcd
-from typing import TYPE_CHECKING
 
-from egotriad.converters.dvs_gpu_expand import Stretches, expanded, stretches
-from egotriad.converters.dvs_gpu_place import Clock
+from egotriad.converters.dvs_gpu_order import Stretches, ordered, stretches
+from egotriad.converters.dvs_gpu_place import BatchEvents, Clock
 from egotriad.converters.dvs_gpu_state import GROUP, WalkDrive, WalkInput, WalkState
-from egotriad.converters.dvs_gpu_triton import EXACT, jit, mixed, tl
+from egotriad.converters.dvs_gpu_steps import (
+    after_dead_time,
+    first_arrivals,
+    follower,
+    line_events,
+    next_crossing,
+    record,
+    renewed,
+)
+from egotriad.converters.dvs_gpu_triton import EXACT, jit, tl
 from egotriad.converters.dvs_walk import LEAK_FACTORS, MOST_LEAK
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["walk_keys"]
+__all__ = ["walk_events"]
 
 _TILE = 32  # arrivals that are looked at together
 _MOVED = 5  # columns of the state that change
 
 
-def walk_keys(
+def walk_events(
     frames: WalkInput, state: WalkState, drive: WalkDrive, clock: Clock, *, slots: bool
-) -> tuple[Tensor, WalkState]:
-    """Sort keys of the events of the frames, and the state after them."""
+) -> tuple[BatchEvents, WalkState]:
+    """Events of the frames, and the state after them."""
     import torch
 
     clips, n, pixels = frames.levels.shape
@@ -55,10 +60,7 @@ def walk_keys(
             drive.leak_factors,
             *state,
             *after,
-            found.hits,
-            found.ends,
-            found.events,
-            found.busiest,
+            *found[:5],
             n,
             pixels,
             found.capacity,
@@ -77,8 +79,8 @@ def walk_keys(
         )
 
     found = stretches(scan, (clips, groups, n), words=2, likely=GROUP * n // 4, device=device)
-    keys = expanded(found, clock, pixels, GROUP, slots=slots)
-    return keys, WalkState(*after, *state[_MOVED:])
+    events = ordered(found, clock, pixels, GROUP, slots=slots)
+    return events, WalkState(*after, *state[_MOVED:])
 
 
 @jit
@@ -112,7 +114,8 @@ def _scan(
     wake_after: tl.tensor,
     leak_after: tl.tensor,
     hits: tl.tensor,
-    ends: tl.tensor,
+    frame_of: tl.tensor,
+    used_of: tl.tensor,
     events_of: tl.tensor,
     busiest_of: tl.tensor,
     n: tl.tensor,
@@ -146,7 +149,7 @@ def _scan(
     neg = tl.load(neg_of + place, mask=inside, other=1e30)
     mean_leak = tl.load(mean_leak_of + place, mask=inside, other=0.0)
     head = heads + program * size
-    out, out_line = hits + program * capacity, hits + plane + program * capacity
+    out = program * capacity
     used = 0
     for k in range(n):
         interval = clip.to(tl.int64) * n + k
@@ -175,7 +178,7 @@ def _scan(
             stop = tl.load(arrival_ends + listed).to(tl.int32)
             if stop > start:
                 first_pixel = clip * pixels + group * size
-                arrival = _heads(arrival_pixel, start, stop, first_pixel, head, tile, size)
+                arrival = first_arrivals(arrival_pixel, start, stop, first_pixel, head, tile, size)
             loud = loud | (arrival >= 0)
         count = tl.zeros([size], tl.int32)
         if tl.max(loud.to(tl.int32), 0) > 0:
@@ -185,7 +188,7 @@ def _scan(
             start_at = tl.where(was_dead, late, 0.0)
             gap = tl.where(was_dead, 0.0, difference)
             on = tl.where(was_dead, change, after) >= 0
-            first, step, events = _line(loud, start_at, gap, change, on, pos, neg, dead)
+            first, step, events = line_events(loud, start_at, gap, change, on, pos, neg, dead)
             silent = (loud == 0) | ((arrival < 0) & (events == 0) & (was_dead == 0))
             # Several events on one line, unless it is steep by the leak, which each event renews.
             one_line = leak * length * most_leak <= tl.where(on, change, -change)
@@ -194,11 +197,23 @@ def _scan(
             fires = count > 0
             address = pixel << 1 | on.to(tl.int32)
             number = tl.where(slots, 0.0, first)
-            used = _record(out, out_line, capacity, used, fires, address, count, number, step)
+            used = record(
+                hits + out,
+                plane,
+                frame_of + out,
+                k,
+                capacity,
+                used,
+                fires,
+                address,
+                count,
+                number,
+                step,
+            )
             last = first + (count - 1).to(tl.float32) * step + dead
             now = tl.where(fires, last, start_at)
             draws = tl.zeros([size], tl.int64)
-            new = _renewed(key, pixel, draws, leak_factors, mean_leak, leak, fires, draw_shift)
+            new = renewed(key, pixel, draws, leak_factors, mean_leak, leak, fires, draw_shift)
             change = tl.where(fires, change + (new - leak) * length, change)
             leak = new
             draws += lined.to(tl.int64)
@@ -207,22 +222,36 @@ def _scan(
             walks = (lined == 0) | (rest <= -neg) | (rest >= pos)
             walks = walks & (silent == 0) & (now <= 1)
             while tl.max(walks.to(tl.int32), 0) > 0:
-                on, event = _crossing(walks, now, gap, change, pos, neg)
+                on, event = next_crossing(walks, now, gap, change, pos, neg)
                 if has_noise:
-                    arrival = _passed(walks, now, arrival, stop, arrival_pixel, arrival_fraction)
+                    arrival = after_dead_time(
+                        walks, now, arrival, stop, arrival_pixel, arrival_fraction
+                    )
                     waits = walks & (arrival >= 0)
                     fraction = tl.load(arrival_fraction + arrival, mask=waits, other=0.0)
                     arrives = waits & (fraction < event)
                     event = tl.where(arrives, fraction, event)
                     drawn = tl.load(arrival_on + arrival, mask=arrives, other=0).to(tl.int32)
                     on = tl.where(arrives, drawn != 0, on)
-                    arrival = _follower(arrives, arrival, stop, arrival_pixel)
+                    arrival = follower(arrives, arrival, stop, arrival_pixel)
                 walks = walks & (event <= 1)
                 one, zero = tl.full([size], 1, tl.int32), tl.zeros([size], tl.float32)
                 address = pixel << 1 | on.to(tl.int32)
                 number = tl.where(slots, count.to(tl.float32), event)
-                used = _record(out, out_line, capacity, used, walks, address, one, number, zero)
-                new = _renewed(key, pixel, draws, leak_factors, mean_leak, leak, walks, draw_shift)
+                used = record(
+                    hits + out,
+                    plane,
+                    frame_of + out,
+                    k,
+                    capacity,
+                    used,
+                    walks,
+                    address,
+                    one,
+                    number,
+                    zero,
+                )
+                new = renewed(key, pixel, draws, leak_factors, mean_leak, leak, walks, draw_shift)
                 change = tl.where(walks, change + (new - leak) * length, change)
                 leak = new
                 count += walks.to(tl.int32)
@@ -236,151 +265,12 @@ def _scan(
             woken_us = begin_us + now.to(tl.float64) * length_us
             wake_us = tl.where(sleeps & (now > start_at), woken_us, wake_us)
         difference = after
-        tl.store(ends + program * n + k, used)
         tl.store(events_of + program * n + k, tl.sum(count, 0))
         if slots:
             tl.atomic_max(busiest_of + interval, tl.max(count, 0))
+    tl.store(used_of + program, used)
     tl.store(log_after + place, log, mask=inside)
     tl.store(lag_after + place, lag, mask=inside)
     tl.store(difference_after + place, difference, mask=inside)
     tl.store(wake_after + place, wake_us, mask=inside)
     tl.store(leak_after + place, leak, mask=inside)
-
-
-@jit
-def _heads(
-    arrival_pixel: tl.tensor,
-    start: tl.tensor,
-    stop: tl.tensor,
-    first_pixel: tl.tensor,
-    head: tl.tensor,
-    tile: tl.constexpr,
-    size: tl.constexpr,
-) -> tl.tensor:
-    """The first arrival at each pixel of the group, or -1: by way of memory, all -1 again after."""
-    for at in range(start, stop, tile):
-        here = at + tl.arange(0, tile)
-        valid = here < stop
-        mine = tl.load(arrival_pixel + here, mask=valid, other=-1)
-        other = tl.load(arrival_pixel + here - 1, mask=valid & (here > start), other=-1)
-        tl.store(head + mine - first_pixel, here, mask=valid & (mine != other))
-    tl.debug_barrier()
-    arrival = tl.load(head + tl.arange(0, size))
-    tl.debug_barrier()
-    tl.store(head + tl.arange(0, size), tl.full([size], -1, tl.int32))
-    tl.debug_barrier()
-    return arrival
-
-
-@jit
-def _line(
-    loud: tl.tensor,
-    start_at: tl.tensor,
-    gap: tl.tensor,
-    change: tl.tensor,
-    on: tl.tensor,
-    pos: tl.tensor,
-    neg: tl.tensor,
-    dead: tl.tensor,
-) -> tl.tensor:
-    """Events of the loud pixels on their lines: the first, the distance, how many."""
-    slope, threshold = tl.where(on, change, -change), tl.where(on, pos, neg)
-    left = tl.maximum(threshold - tl.where(on, gap, -gap), 0.0)
-    rises = loud & (slope > 0)
-    per_slope = tl.where(rises, 1.0 / tl.where(rises, slope, 1.0).to(tl.float64), 0.0)
-    first = start_at.to(tl.float64) + left.to(tl.float64) * per_slope
-    step = threshold.to(tl.float64) * per_slope + dead.to(tl.float64)
-    happens = loud & (first <= 1) & (rises | (left == 0))
-    several = happens & rises
-    later = tl.where(several, (1.0 - first) / tl.where(several, step, 1.0), 0.0).to(tl.int32)
-    return first.to(tl.float32), step.to(tl.float32), tl.where(happens, later + 1, 0)
-
-
-@jit
-def _crossing(
-    walks: tl.tensor,
-    now: tl.tensor,
-    gap: tl.tensor,
-    change: tl.tensor,
-    pos: tl.tensor,
-    neg: tl.tensor,
-) -> tl.tensor:
-    """Polarity and time of the next crossing: at once, or where the line meets a threshold."""
-    within = (-neg < gap) & (gap < pos)
-    on = tl.where(within, change, gap) > 0
-    left = tl.where(on, pos, neg) - tl.where(on, gap, -gap)
-    moves = walks & (change != 0)
-    wait = tl.div_rn(left, tl.where(moves, tl.abs(change), 1.0))
-    wait = tl.where(moves, wait, float("inf"))
-    return on, now + tl.where(left > 0, wait, 0.0)
-
-
-@jit
-def _passed(
-    walks: tl.tensor,
-    now: tl.tensor,
-    arrival: tl.tensor,
-    stop: tl.tensor,
-    arrival_pixel: tl.tensor,
-    arrival_fraction: tl.tensor,
-) -> tl.tensor:
-    """The next arrivals after those that meet a pixel in its dead time."""
-    waits = walks & (arrival >= 0)
-    late = waits & (tl.load(arrival_fraction + arrival, mask=waits, other=0.0) < now)
-    while tl.max(late.to(tl.int32), 0) > 0:
-        arrival = _follower(late, arrival, stop, arrival_pixel)
-        waits = walks & (arrival >= 0)
-        late = waits & (tl.load(arrival_fraction + arrival, mask=waits, other=0.0) < now)
-    return arrival
-
-
-@jit
-def _follower(
-    moves: tl.tensor, arrival: tl.tensor, stop: tl.tensor, arrival_pixel: tl.tensor
-) -> tl.tensor:
-    """For the pixels that move on, their next arrival or -1."""
-    follows = moves & (arrival + 1 < stop)
-    mine = tl.load(arrival_pixel + arrival, mask=follows, other=-1)
-    other = tl.load(arrival_pixel + arrival + 1, mask=follows, other=-2)
-    return tl.where(moves, tl.where(follows & (mine == other), arrival + 1, -1), arrival)
-
-
-@jit
-def _record(
-    out: tl.tensor,
-    out_line: tl.tensor,
-    capacity: tl.tensor,
-    used: tl.tensor,
-    fires: tl.tensor,
-    address: tl.tensor,
-    events: tl.tensor,
-    first: tl.tensor,
-    step: tl.tensor,
-) -> tl.tensor:
-    """Writes the hits of the pixels that fire; how many there are then."""
-    found = fires.to(tl.int32)
-    position = used + tl.cumsum(found, 0) - 1
-    kept = fires & (position < capacity)
-    tl.store(out + position, events.to(tl.int64) << 32 | address.to(tl.int64), mask=kept)
-    first, step = first.to(tl.int32, bitcast=True), step.to(tl.int32, bitcast=True)
-    line = step.to(tl.int64) << 32 | (first.to(tl.int64) & 0xFFFFFFFF)
-    tl.store(out_line + position, line, mask=kept)
-    return used + tl.sum(found, 0)
-
-
-@jit
-def _renewed(
-    key: tl.tensor,
-    pixel: tl.tensor,
-    draws: tl.tensor,
-    leak_factors: tl.tensor,
-    mean_leak: tl.tensor,
-    leak: tl.tensor,
-    fires: tl.tensor,
-    draw_shift: tl.constexpr,
-) -> tl.tensor:
-    """The leaks, newly drawn where a pixel fires."""
-    bits = mixed(key, pixel.to(tl.int64) + (draws << 32))
-    renews = fires & (mean_leak != 0)
-    factor = tl.load(leak_factors + (bits >> draw_shift).to(tl.int32), mask=renews, other=0.0)
-    return tl.where(renews, mean_leak * factor, leak)

@@ -44,6 +44,9 @@ REWEIGHTED = 5
 CONVERGED_US = 0.5
 LONGEST_STEP_US = 50_000.0
 LEAST_FREE = 0.25
+SYSTEMATIC_US = 100.0
+"""What no amount of motion averages out (codec, blur, interpolation); seen in simulated recordings
+whose intervals would be narrower."""
 CLUSTER_US = 2_000_000
 USUAL_DRIFT_PPM = 200.0
 """Standard deviation of what a drift is before anything is measured: quartz against quartz."""
@@ -309,7 +312,10 @@ class _Problem:
         scatter = pull.T @ pull
         scatter[-1, -1] += (state.prior * USUAL_DRIFT_PPM) ** 2
         variance = np.diag(inverse @ scatter @ inverse) * (1 + 1 / free)
-        return stats.t.ppf(0.975, free) * np.sqrt(np.maximum(variance, 0.0)), even
+        half = stats.t.ppf(0.975, free) * np.sqrt(np.maximum(variance, 0.0))
+        floor = np.full(len(half), SYSTEMATIC_US)
+        floor[-1] /= max(float(np.ptp(time_us)) / 2e6, 1.0)
+        return np.hypot(half, floor), even
 
 
 def _explain(target: Array, rate: Array, weight: Array) -> tuple[Array, Array, Array]:

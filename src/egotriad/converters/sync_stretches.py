@@ -42,7 +42,8 @@ class Stretches:
         offset_us: float64 (m,), from offset(t), of the stretch alone; NaN where it cannot tell to
             5 ms.
         sigma_us: float64 (m,), standard deviation of that.
-        moving: bool (m,), whether there is enough rotation to ask for agreement.
+        moving: bool (m,), whether there is enough rotation, for half the time at least, to ask for
+            agreement.
         explained: float64 (m,), share of the camera's motion that the fit explains, no outlier
             excused; below 0 where the fit makes it worse.
         jump_us: float64 (m,), from offset(t), another offset at which the stretch follows far
@@ -99,6 +100,7 @@ def stretches_of(fit: Fit, pieces: Sequence[GyroSegment], *, search_us: int) -> 
     variance = fit.weight @ error / (3 * len(error))
     sigma = np.sqrt(ALIKE * variance / np.maximum(information, 1e-300))
     moving = np.bincount(of_row, power) / count > MOVING_RAD_S**2
+    moving &= np.bincount(of_row, fit.end_us - fit.start_us) >= LENGTH_US / 2
     jump = np.full(len(count), np.nan)
     stray = moving & (explained < LEAST_EXPLAINED)
     far = np.flatnonzero(stray)[:MOST_SEARCHED]
