@@ -251,10 +251,10 @@ def _place(
             offset_us = tl.minimum(tl.maximum(exact_us.to(tl.int64), 0), last_us)
             part = tl.minimum((offset_us.to(tl.float64) * per_us).to(tl.int64), parts - 1)
             due = nth < events
-            spot = tl.atomic_add(fill + bucket + part, 1, mask=due, sem="relaxed")
+            there = tl.atomic_add(fill + bucket + part, 1, mask=due, sem="relaxed")
             if writes:
                 time = clip << time_bits | first_us + offset_us
-                tl.store(keys + spot, time << address_bits | address, mask=due)
+                tl.store(keys + there, time << address_bits | address, mask=due)
             nth += 1.0
 
 
