@@ -84,8 +84,8 @@ def emulate(
         pos_thres_map: float32 (H, W), ON thresholds per pixel instead of drawn ones.
         neg_thres_map: float32 (H, W), OFF thresholds per pixel instead of drawn ones.
         leak_rate_map: float32 (H, W), factors on the leak rate instead of drawn ones.
-        backend: `cpu`; `gpu` for the same events from a CUDA device; `v2ecore` for v2e itself,
-            which the user has installed.
+        backend: `cpu`; `v2ecore` for v2e itself, which the user has installed; `gpu` for a CUDA
+            device, which is not finished: it has never run on one.
 
     Returns:
         Events in canonical order, their times in int64 microseconds on the clock of `times_s`,
