@@ -16,7 +16,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,events,aedat,aria,ego4d,hub,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,events,aedat,aria,chronos,ego4d,hub,dev]'
 	touch $@
 
 demo: setup
