@@ -1,6 +1,6 @@
 import pytest
 
-from egotriad.alignment.ngram import NgramProposer, NgramTable
+from egotriad.alignment.ngram import NgramProposer, NgramTable, PromptLookupProposer
 from egotriad.manifests.errors import EvaluationError, UsageError
 
 EOS = 2
@@ -41,10 +41,10 @@ def test_order_limits_the_context() -> None:
 
 def test_proposals_follow_the_emitted_ids_and_stop_at_the_end_of_sequence() -> None:
     proposer = NgramProposer(NgramTable(TEXTS), EOS)
-    assert proposer.propose([], 2) == [5, 6]
-    assert proposer.propose([], 8) == [5, 6, 7, EOS]
-    assert proposer.propose([9], 8) == [6, 8, 8, EOS]
-    assert proposer.propose([9], 0) == []
+    assert proposer.propose([], 2).ids == [5, 6]
+    assert proposer.propose([], 8).ids == [5, 6, 7, EOS]
+    assert proposer.propose([9], 8).ids == [6, 8, 8, EOS]
+    assert proposer.propose([9], 0).ids == []
 
 
 def test_teacher_forced_matches_are_the_argmax_at_every_position() -> None:
@@ -58,3 +58,15 @@ def test_a_table_without_text_is_refused() -> None:
         NgramTable([])
     with pytest.raises(EvaluationError, match="no training text"):
         NgramTable([[], []])
+
+
+def test_prompt_lookup_proposes_what_followed_before() -> None:
+    proposer = PromptLookupProposer([5, 6, 7, 8, 6, 9], EOS)
+    assert proposer.propose([6], 3).ids == [9, 6]  # the last 6 of the prompt, to the end
+    assert proposer.propose([5, 6], 3).ids == [7, 8, 6]  # a longer ending decides
+    assert proposer.propose([3, 4, 3], 2).ids == [4, 3]  # the text itself is looked through
+    assert proposer.propose([42], 3).ids == []
+    assert PromptLookupProposer([6, EOS, 7], EOS).propose([6], 3).ids == [EOS]
+    assert PromptLookupProposer([], EOS).propose([], 3).ids == []
+    with pytest.raises(UsageError, match="endings of 0 ids"):
+        PromptLookupProposer([1], EOS, longest=0)

@@ -8,9 +8,13 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from egotriad.alignment.acceptance import Counts, metrics, walk
+from egotriad.alignment.sampling import Sampling
+from egotriad.alignment.schedules import Heuristic
 from egotriad.alignment.speculate import (
     DraftProposer,
+    Proposal,
     Speculation,
+    plain,
     plain_greedy,
     speculate,
     verify_greedy,
@@ -63,7 +67,7 @@ class Script:
         self.prefix_logits: Tensor = self._rows[0]
         self.length = 0
 
-    def feed(self, ids: list[int]) -> Tensor:
+    def feed(self, ids: list[int], *, keep: int | None = None) -> Tensor:
         self.length += len(ids)
         rows = torch.arange(self.length - len(ids) + 1, self.length + 1)
         return self._rows[rows.clamp(max=len(self._rows) - 1)]
@@ -79,13 +83,13 @@ class Calibrated:
     def __init__(self, text: Sequence[int], agrees: Sequence[bool], eos_id: int) -> None:
         self._text, self._agrees, self._eos_id = text, agrees, eos_id
 
-    def propose(self, emitted: list[int], gamma: int) -> list[int]:
+    def propose(self, emitted: list[int], gamma: int) -> Proposal:
         start, drafted = len(emitted), []
         for true, agree in zip(self._text[start:], self._agrees[start:], strict=True):
             if len(drafted) == gamma or drafted[-1:] == [self._eos_id]:
                 break
             drafted.append(true if agree else (true + 1) % VOCABULARY)
-        return drafted
+        return Proposal(drafted)
 
 
 def run(
@@ -205,7 +209,7 @@ def test_a_proposer_asked_about_another_text_forgets_what_it_held() -> None:
     proposer = DraftProposer(state(1, 6), NEVER)
     proposer.propose([10, 11, 12, 13], 4)
     for emitted in ([20, 21, 22, 23, 24], [20, 21, 30, 31], [20, 21], []):
-        assert proposer.propose(emitted, 3) == plain_greedy_from(state(1, 6), emitted, 3)
+        assert proposer.propose(emitted, 3).ids == plain_greedy_from(state(1, 6), emitted, 3)
 
 
 def test_after_full_acceptance_two_ids_are_fed_and_otherwise_one() -> None:
@@ -214,31 +218,31 @@ def test_after_full_acceptance_two_ids_are_fed_and_otherwise_one() -> None:
             super().__init__(text)
             self.fed: list[int] = []
 
-        def feed(self, ids: list[int]) -> Tensor:
+        def feed(self, ids: list[int], *, keep: int | None = None) -> Tensor:
             self.fed.append(len(ids))
             return super().feed(ids)
 
     text = list(range(10, 30))
     spy = Spy(text)
     proposer = DraftProposer(spy, EOS)
-    assert proposer.propose([], 3) == text[:3]
-    assert proposer.propose(text[:4], 3) == text[4:7]  # all three accepted, and the bonus
-    assert proposer.propose([*text[:5], 60], 3) == text[6:9]  # one accepted, then a correction
-    assert proposer.propose([*text[:5], 60, 61], 1) == text[7:8]  # rejected at once
+    assert proposer.propose([], 3).ids == text[:3]
+    assert proposer.propose(text[:4], 3).ids == text[4:7]  # all three accepted, and the bonus
+    assert proposer.propose([*text[:5], 60], 3).ids == text[6:9]  # one accepted, then a correction
+    assert proposer.propose([*text[:5], 60, 61], 1).ids == text[7:8]  # rejected at once
     assert spy.fed == [1, 1, 2, 1, 1, 1, 1, 1, 1]
 
 
 def test_a_wider_draft_never_proposes_ids_the_target_lacks() -> None:
     text = [5, 50, 6]
-    assert DraftProposer(Script(text), EOS).propose([], 3) == text
+    assert DraftProposer(Script(text), EOS).propose([], 3).ids == text
     narrow = DraftProposer(Script(text), EOS, vocabulary=40)
-    assert all(i < 40 for i in narrow.propose([], 3))
+    assert all(i < 40 for i in narrow.propose([], 3).ids)
     assert narrow.matches(text) == [True, False, True]
 
 
 def test_proposals_stop_at_the_drafts_own_end_of_sequence() -> None:
-    assert DraftProposer(Script([5, EOS, 7, 8]), EOS).propose([], 4) == [5, EOS]
-    assert DraftProposer(Script([5, 6]), EOS).propose([], 0) == []
+    assert DraftProposer(Script([5, EOS, 7, 8]), EOS).propose([], 4).ids == [5, EOS]
+    assert DraftProposer(Script([5, 6]), EOS).propose([], 0).ids == []
 
 
 def test_walking_the_teacher_forced_matches_gives_the_loops_rounds() -> None:
@@ -332,5 +336,36 @@ def test_a_used_target_is_rolled_back_first() -> None:
 
 def test_gamma_and_length_below_one_are_refused() -> None:
     for gamma, limit in ((0, 5), (3, 0)):
-        with pytest.raises(UsageError, match="need both >= 1"):
+        with pytest.raises(UsageError, match=">= 1"):
             run(state(1, 9), state(1, 9), gamma=gamma, limit=limit, eos_id=EOS)
+
+
+def test_an_unsure_draft_stops_early_and_the_text_stays_the_same() -> None:
+    plain = plain_greedy(state(1, 9), max_new_tokens=24, eos_id=NEVER)
+    drafted = {}
+    for confidence in (0.0, 0.2, 0.6):
+        proposer = DraftProposer(state(1, 9, 0.05), NEVER, confidence=confidence)
+        done = speculate(state(1, 9), proposer, gamma=6, max_new_tokens=24, eos_id=NEVER)
+        assert done.ids == plain
+        drafted[confidence] = sum(len(r.drafted) for r in done.rounds)
+        for r in done.rounds[:-1]:
+            assert 1 <= len(r.drafted) <= 6
+    assert drafted[0.0] > drafted[0.2] > drafted[0.6]
+    with pytest.raises(UsageError, match="confidence"):
+        DraftProposer(state(1, 9), NEVER, confidence=1.0)
+
+
+def test_a_schedule_hears_of_every_round() -> None:
+    schedule = Heuristic(start=2, most=6)
+    proposer = DraftProposer(state(1, 9), NEVER)
+    done = speculate(state(1, 9), proposer, gamma=schedule, max_new_tokens=30, eos_id=NEVER)
+    assert [len(r.drafted) for r in done.rounds] == [2, 4, 6, 6, 6, 0]  # and an own id each
+    assert done.ids == plain_greedy(state(1, 9), max_new_tokens=30, eos_id=NEVER)
+
+
+def test_sampling_without_numbers_is_refused() -> None:
+    warm = Sampling(temperature=1.0)
+    with pytest.raises(UsageError, match="pass draws"):
+        plain(state(1, 9), max_new_tokens=4, eos_id=EOS, sampling=warm)
+    with pytest.raises(UsageError, match="draws"):
+        DraftProposer(state(1, 9), EOS, sampling=warm)

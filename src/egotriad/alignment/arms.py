@@ -138,11 +138,11 @@ def run_clip(bench: Bench, clip: Clip, draft_inputs: Tensor, donated_inputs: Ten
     """
     inputs = bench.target.prepare(clip, evaluation_span(clip))
     target = bench.target.state(inputs[None])
-    limits = {"max_new_tokens": bench.max_new_tokens, "eos_id": bench.target.eos_id}
-    reference = plain_greedy(target, **limits)
+    longest, eos_id = bench.max_new_tokens, bench.target.eos_id
+    reference = plain_greedy(target, max_new_tokens=longest, eos_id=eos_id)
     runs: dict[str, ArmRun] = {}
     for name, guesser in _guessers(bench, clip, target, inputs, draft_inputs, donated_inputs):
-        done = speculate(target, guesser, gamma=bench.gamma, **limits)
+        done = speculate(target, guesser, gamma=bench.gamma, max_new_tokens=longest, eos_id=eos_id)
         divergence = None if done.ids == reference else _divergence(target, reference, done.ids)
         runs[name] = ArmRun(done.rounds, tuple(guesser.matches(reference)), divergence)
     return ClipResult(

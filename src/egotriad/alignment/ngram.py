@@ -8,9 +8,10 @@ such a table alone reaches 2.5 to 4.3 tokens per target pass (order 5, gamma 5).
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from egotriad.alignment.proposers import Proposal
 from egotriad.manifests.errors import EvaluationError, UsageError
 
-__all__ = ["NgramProposer", "NgramTable"]
+__all__ = ["NgramProposer", "NgramTable", "PromptLookupProposer"]
 
 BEGIN = -1  # precedes every text; no tokenizer gives negative ids
 
@@ -64,16 +65,53 @@ class NgramProposer:
         self._table = table
         self._eos_id = eos_id
 
-    def propose(self, emitted: list[int], gamma: int) -> list[int]:
+    def propose(self, emitted: list[int], gamma: int) -> Proposal:
         """The table's continuation of `emitted`, up to `gamma` ids or the end of sequence."""
         drafted: list[int] = []
         while len(drafted) < gamma and drafted[-1:] != [self._eos_id]:
             drafted.append(self._table.next(emitted + drafted))
-        return drafted
+        return Proposal(drafted)
 
     def matches(self, ids: Sequence[int]) -> list[bool]:
         """Teacher-forced: for every id of a text, whether it is the table's argmax there."""
         return [self._table.next(ids[:i]) == ids[i] for i in range(len(ids))]
+
+
+class PromptLookupProposer:
+    """Proposes what followed the last ids where they stood before: in the prompt or in the text.
+
+    The longest ending of up to `longest` ids that was seen before decides, at its last occurrence
+    (Saxena 2023, "Prompt Lookup Decoding"; transformers' `PromptLookupCandidateGenerator` takes
+    the first). Nothing is proposed when the last id is new.
+
+    Args:
+        prompt: ids in front of the text: the question, captions of the wearer's last minutes, ...
+        eos_id: proposals stop after it.
+        longest: ids of the longest ending looked for.
+
+    Raises:
+        UsageError: longest below 1.
+    """
+
+    def __init__(self, prompt: Sequence[int], eos_id: int, *, longest: int = 3) -> None:
+        if longest < 1:
+            raise UsageError(f"prompt lookup: got endings of {longest} ids, need >= 1")
+        self._prompt = list(prompt)
+        self._eos_id = eos_id
+        self._longest = longest
+
+    def propose(self, emitted: list[int], gamma: int) -> Proposal:
+        """Up to `gamma` ids, fewer at an end of sequence or at the end of what was seen."""
+        history = self._prompt + emitted
+        for size in range(min(self._longest, len(history) - 1), 0, -1):
+            ending = history[-size:]
+            for start in range(len(history) - size - 1, -1, -1):
+                if history[start : start + size] == ending:
+                    found = history[start + size : start + size + gamma]
+                    if self._eos_id in found:
+                        found = found[: found.index(self._eos_id) + 1]
+                    return Proposal(found)
+        return Proposal([])
 
 
 def _most_frequent(followers: Counter[int]) -> int:

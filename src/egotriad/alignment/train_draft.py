@@ -30,6 +30,7 @@ from egotriad.manifests.files import sha256_file
 from egotriad.manifests.plugins import DRAFTS
 from egotriad.manifests.shards import read_shards, shards_sha256
 from egotriad.models.conditioned import ConditionedConfig, ConditionedLM
+from egotriad.models.encoder import ImuEncoder
 from egotriad.models.folder import folder_sha256, load_model, save_model
 from egotriad.models.seeding import numpy_generator, torch_stream
 from egotriad.models.tokenizer import tokenizer_sha256
@@ -74,6 +75,7 @@ def train_draft(
     *,
     draft: str = "imu",
     model_config: ConditionedConfig | None = None,
+    encoder: ImuEncoder | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """A draft that guesses what the target says about the clips.
@@ -86,16 +88,20 @@ def train_draft(
         config: how to train.
         draft: name of the draft plug-in.
         model_config: its `Config`; the default one when None.
+        encoder: of the `imu` draft, filled from a checkpoint (`ENCODER.load`) and of the kind that
+            `model_config` says; a fresh one when None.
         progress: told after every step.
 
     Raises:
         EvaluationError: on clips of another split, or when none is usable.
+        UsageError: an encoder of another kind.
         UnknownPlugin: when there is no such draft.
     """
     config = config or DraftTraining()
     model_class: Any = DRAFTS.load(draft)
     with torch_stream(config.seed, f"draft {draft}"):
-        model: ConditionedLM = model_class(model_config or model_class.Config(), tokenizer)
+        parts = {} if encoder is None else {"encoder": encoder}
+        model: ConditionedLM = model_class(model_config or model_class.Config(), tokenizer, **parts)
         texts = {(row.window_id, row.span_index): row.output_ids for row in outputs}
         examples = DraftExamples()
         seen = training_clips(

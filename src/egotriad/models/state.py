@@ -5,11 +5,76 @@
 the stream of generated ids, fed and rolled back independently.
 """
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from transformers import DynamicCache, LlamaForCausalLM
 
-__all__ = ["DecoderState"]
+from egotriad.models.lean import LeanLlama, runs_lean
+
+__all__ = ["DecoderState", "wide"]
+
+
+class Engine(Protocol):
+    """What runs the decoder and keeps its cache."""
+
+    def start(self, prefix: Tensor) -> Tensor:
+        """(1, V) logits after the prefix (1, P, D)."""
+
+    def feed(self, ids: list[int], keep: int) -> Tensor:
+        """(keep, V) logits after the last of some more ids."""
+
+    def crop(self, n: int) -> None:
+        """Forgets the last n > 0 ids."""
+
+
+class LibraryEngine:
+    """The model as transformers runs it: any weights, adapters, devices."""
+
+    def __init__(self, decoder: LlamaForCausalLM) -> None:
+        self._decoder = decoder
+        self._cache = DynamicCache(config=decoder.config)
+
+    def start(self, prefix: Tensor) -> Tensor:
+        """(1, V) logits after the prefix (1, P, D)."""
+        return self._run(1, inputs_embeds=prefix)
+
+    def feed(self, ids: list[int], keep: int) -> Tensor:
+        """(keep, V) logits after the last of some more ids."""
+        return self._run(keep, input_ids=torch.tensor([ids], device=self._decoder.device))
+
+    def crop(self, n: int) -> None:
+        """Forgets the last n > 0 ids.
+
+        transformers 5 takes only a negative count, and 4.57 emptied the cache on 0.
+        """
+        self._cache.crop(-n)
+
+    def _run(self, keep: int, **inputs: Tensor) -> Tensor:
+        out = self._decoder(
+            **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=keep
+        )
+        return out.logits[0]
+
+
+class LeanEngine:
+    """The same operations without the library around them."""
+
+    def __init__(self, decoder: LlamaForCausalLM, capacity: int) -> None:
+        self._lean = LeanLlama(decoder, capacity)
+
+    def start(self, prefix: Tensor) -> Tensor:
+        """(1, V) logits after the prefix (1, P, D)."""
+        return self._lean.forward(prefix, 1)
+
+    def feed(self, ids: list[int], keep: int) -> Tensor:
+        """(keep, V) logits after the last of some more ids."""
+        return self._lean.forward(self._lean.embed(ids), keep)
+
+    def crop(self, n: int) -> None:
+        """Forgets the last n > 0 ids."""
+        self._lean.length -= n
 
 
 class DecoderState:
@@ -18,48 +83,46 @@ class DecoderState:
     Args:
         decoder: a `LlamaForCausalLM` in eval mode.
         prefix: (1, P, D) embeddings of everything before the first generated id; run at once.
+        lean: whether `egotriad.models.lean` runs it; where it can when not given.
 
     Attributes:
-        prefix_logits: (V,) float32, logits of the first generated id.
+        prefix_logits: (V,) float32 (float64 of a float64 model), logits of the first generated id.
         length: number of generated ids in the cache.
     """
 
-    def __init__(self, decoder: LlamaForCausalLM, prefix: Tensor) -> None:
-        self._decoder = decoder
-        self._cache = DynamicCache(config=decoder.config)
-        with torch.inference_mode():
-            out = decoder(
-                inputs_embeds=prefix,
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-        self.prefix_logits: Tensor = out.logits[0, -1].float()  # (V,)
+    def __init__(
+        self, decoder: LlamaForCausalLM, prefix: Tensor, *, lean: bool | None = None
+    ) -> None:
         self.prefix_length = prefix.shape[1]
-
-    @property
-    def length(self) -> int:
-        """Number of generated ids in the cache."""
-        return self._cache.get_seq_length() - self.prefix_length
-
-    def feed(self, ids: list[int]) -> Tensor:
-        """Appends ids and returns (n, V) float32: row i holds the logits after ids[i]."""
+        self.length = 0
+        if runs_lean(decoder) if lean is None else lean:
+            self._engine: Engine = LeanEngine(decoder, self.prefix_length)
+        else:
+            self._engine = LibraryEngine(decoder)
         with torch.inference_mode():
-            device = self.prefix_logits.device
-            out = self._decoder(
-                input_ids=torch.tensor([ids], dtype=torch.long, device=device),
-                past_key_values=self._cache,
-                use_cache=True,
-            )
-        return out.logits[0].float()  # (n, V)
+            self.prefix_logits: Tensor = wide(self._engine.start(prefix))[0]
+
+    def feed(self, ids: list[int], *, keep: int | None = None) -> Tensor:
+        """Appends ids and returns (n, V): row i holds the logits after ids[i].
+
+        Args:
+            ids: one or more.
+            keep: only the last so many rows; all when not given.
+        """
+        with torch.inference_mode():
+            rows = self._engine.feed(ids, keep or len(ids))
+        self.length += len(ids)
+        return wide(rows)
 
     def rollback(self, n: int) -> None:
-        """Forgets the last n generated ids.
-
-        transformers 5 takes only a negative count, and 4.57 emptied the cache on 0: hence the
-        guard.
-        """
+        """Forgets the last n generated ids."""
         if not 0 <= n <= self.length:
             raise ValueError(f"cannot roll back {n} ids, the cache holds {self.length}")
         if n:
-            self._cache.crop(-n)
+            self._engine.crop(n)
+            self.length -= n
+
+
+def wide(logits: Tensor) -> Tensor:
+    """At least float32, which probabilities and comparisons are made in."""
+    return logits if logits.dtype == torch.float64 else logits.float()
