@@ -13,6 +13,7 @@ import argparse
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from egotriad.alignment.speculate import Speculation, plain_greedy, speculate
 from egotriad.models.state import DecoderState
 
 GAMMA, PROMPT, NEVER = 4, 9, -7
-SPEC = {"max_new_tokens": 48, "eos_id": NEVER}
+LONGEST = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def stock_generate(pair: Pair, *, assisted: bool) -> list[int]:
         out = pair.target.generate(
             pair.prompt,
             attention_mask=torch.ones_like(pair.prompt),
-            max_new_tokens=SPEC["max_new_tokens"],
+            max_new_tokens=LONGEST,
             do_sample=False,
             eos_token_id=None,
             pad_token_id=0,
@@ -113,12 +114,14 @@ def state(model: LlamaForCausalLM, prompt: Tensor) -> DecoderState:
 def own(pair: Pair) -> Speculation:
     """Our loop, prefixes included."""
     proposer = DraftProposer(state(pair.draft, pair.prompt), NEVER)
-    return speculate(state(pair.target, pair.prompt), proposer, gamma=GAMMA, **SPEC)
+    return speculate(
+        state(pair.target, pair.prompt), proposer, gamma=GAMMA, max_new_tokens=LONGEST, eos_id=NEVER
+    )
 
 
 def own_plain(pair: Pair) -> list[int]:
     """Our plain decoding, prefix included."""
-    return plain_greedy(state(pair.target, pair.prompt), **SPEC)
+    return plain_greedy(state(pair.target, pair.prompt), max_new_tokens=LONGEST, eos_id=NEVER)
 
 
 def teacher_forced(pair: Pair, text: list[int]) -> list[bool]:
@@ -129,45 +132,31 @@ def teacher_forced(pair: Pair, text: list[int]) -> list[bool]:
 class Recorded(DecoderState):
     """A state that writes down what it was asked."""
 
-    def __init__(self, model: LlamaForCausalLM, prompt: Tensor, log: list[Any]) -> None:
-        self._log, self._model = log, model
+    def __init__(
+        self, model: LlamaForCausalLM, prompt: Tensor, name: str, log: list[tuple[str, Any]]
+    ) -> None:
+        self._log, self._name = log, name
         with torch.inference_mode():
             super().__init__(model, model.get_input_embeddings()(prompt))
 
     def feed(self, ids: list[int], *, keep: int | None = None) -> Tensor:
         """Appends ids."""
-        self._log.append((self._model, torch.tensor([ids])))
+        self._log.append((self._name, torch.tensor([ids])))
         return super().feed(ids, keep=keep)
 
     def rollback(self, n: int) -> None:
         """Forgets ids."""
         if n:
-            self._log.append((self._model, n))
+            self._log.append((self._name, n))
         super().rollback(n)
 
 
 def floor(pair: Pair) -> Callable[[], None]:
     """The forwards and rollbacks of our run, replayed without a loop around them."""
-    log: list[Any] = []
-    # Target and draft may be one model: its two caches are told apart by the state that logs.
-    logs: dict[str, list[Any]] = {"target": [], "draft": []}
-    order: list[str] = []
-
-    class Ordered(list[Any]):
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self._name = name
-
-        def append(self, item: Any) -> None:
-            order.append(self._name)
-            super().append(item)
-
-    logs = {name: Ordered(name) for name in logs}
-    target = Recorded(pair.target, pair.prompt, logs["target"])
-    proposer = DraftProposer(Recorded(pair.draft, pair.prompt, logs["draft"]), NEVER)
-    speculate(target, proposer, gamma=GAMMA, **SPEC)
-    queues = {name: iter(items) for name, items in logs.items()}
-    log = [(name, next(queues[name])[1]) for name in order]
+    log: list[tuple[str, Any]] = []
+    target = Recorded(pair.target, pair.prompt, "target", log)
+    proposer = DraftProposer(Recorded(pair.draft, pair.prompt, "draft", log), NEVER)
+    speculate(target, proposer, gamma=GAMMA, max_new_tokens=LONGEST, eos_id=NEVER)
     models = {"target": pair.target, "draft": pair.draft}
 
     def replay() -> None:
@@ -208,12 +197,12 @@ def main() -> None:
         if not done.ids == text == stock_generate(pair, assisted=True):
             raise SystemExit(f"{pair.name}: the arms' texts differ")
         arms: dict[str, Callable[[], object]] = {
-            "HF plain": lambda pair=pair: stock_generate(pair, assisted=False),
-            "own plain": lambda pair=pair: own_plain(pair),
-            "HF assisted": lambda pair=pair: stock_generate(pair, assisted=True),
-            "own": lambda pair=pair: own(pair),
+            "HF plain": partial(stock_generate, pair, assisted=False),
+            "own plain": partial(own_plain, pair),
+            "HF assisted": partial(stock_generate, pair, assisted=True),
+            "own": partial(own, pair),
             "floor": floor(pair),
-            "offline": lambda pair=pair, text=text: teacher_forced(pair, text),
+            "offline": partial(teacher_forced, pair, text),
         }
         counts = Counts.of_clip([r.count for r in done.rounds], GAMMA)
         tau = metrics(counts).tau_incl_bonus

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -307,6 +308,7 @@ def test_reports_are_json_with_every_block_and_one_line_per_clip(
         "lossless",
         "target",
         "cost",
+        "by_group",
     }
     draft = report["arms"]["draft"]
     assert (
@@ -480,7 +482,7 @@ def test_a_divergence_is_located_with_the_gap_and_refused_on_request(
     clips = [clip for clip in world.clips if clip.split == "test"][:8]
     right = trained[1].clips[0].target_ids
     wrong = [*right[:2], 0]
-    monkeypatch.setattr("egotriad.alignment.arms.plain_greedy", lambda *_, **__: wrong)
+    monkeypatch.setattr("egotriad.alignment.arms.plain", lambda *_, **__: wrong)
     evaluation = world.evaluate(clips=clips)
     divergence = evaluation.clips[0].arms["draft"].divergence
     assert divergence is not None
@@ -552,3 +554,51 @@ def test_settings_out_of_range_are_refused() -> None:
     for name, value in (("gamma", 0), ("max_new_tokens", 1), ("bootstrap_draws", 99), ("seed", -1)):
         with pytest.raises(UsageError, match=f"{name}: got {value}"):
             EvaluationConfig(**{name: value})
+
+
+def test_sampling_is_measured_with_the_same_arms(trained: tuple[World, Evaluation]) -> None:
+    world, greedy = trained
+    clips = [clip for clip in world.clips if clip.split == "test"][:12]
+    config = replace(CONFIG, temperature=0.7, top_p=0.95, speed_clips=2)
+    evaluation = world.evaluate(config, clips=clips)
+    assert set(evaluation.summary.arms) == set(greedy.summary.arms)
+    assert evaluation.summary.oracle_complete
+    assert evaluation.summary.checked == 0  # sampled texts differ by right
+    assert evaluation == replace(
+        world.evaluate(config, clips=clips),
+        costs=evaluation.costs,
+        speed=evaluation.speed,
+        speed_clips=evaluation.speed_clips,
+    )
+    assert len(evaluation.speed_clips) == 2
+    offline = evaluation.summary.arms["draft"].offline
+    assert offline is not None
+    assert 0 < offline.alpha_overlap <= 1
+    with pytest.raises(UsageError, match="leave --temperature at 0"):
+        replace(config, require_lossless=True)
+
+
+def test_the_reports_of_real_evaluations_are_what_the_schema_describes(
+    trained: tuple[World, Evaluation],
+) -> None:
+    path = Path(__file__).parents[1] / "docs" / "acceptance.schema.json"
+    report = json.loads(json.dumps(report_json(trained[1])))
+    jsonschema.validate(report, json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_schedules_and_confidence_change_rounds_and_never_texts(
+    trained: tuple[World, Evaluation],
+) -> None:
+    world, _ = trained
+    clips = [clip for clip in world.clips if clip.split == "test"][:8]
+    plain = world.evaluate(replace(CONFIG, speed_clips=0), clips=clips)
+    assert plain.speed is None
+    for change in ({"schedule": "heuristic", "gamma": 2}, {"confidence": 0.9}):
+        other = world.evaluate(replace(CONFIG, speed_clips=0, **change), clips=clips)
+        assert [c.target_ids for c in other.clips] == [c.target_ids for c in plain.clips]
+        assert other.summary.equal == other.summary.checked
+        assert other.summary.arms["draft"].metrics != plain.summary.arms["draft"].metrics
+    with pytest.raises(UsageError, match="schedule"):
+        EvaluationConfig(schedule="sometimes")
+    with pytest.raises(UsageError, match="confidence"):
+        EvaluationConfig(confidence=1.0)

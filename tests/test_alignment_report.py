@@ -1,9 +1,11 @@
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from rich.console import Console
@@ -11,13 +13,17 @@ from rich.console import Console
 from egotriad.alignment.arms import ArmRun, ClipResult
 from egotriad.alignment.cost import StepCosts
 from egotriad.alignment.evaluate import Evaluation, EvaluationConfig, Failure
+from egotriad.alignment.offline import Forced
 from egotriad.alignment.report import acceptance_table, choose_examples, write_html
+from egotriad.alignment.report_files import write_report
 from egotriad.alignment.report_parts import curves_svg, table, token_stream
 from egotriad.alignment.speculate import Round, verify_greedy
+from egotriad.alignment.speed import ClipSpeed, speed_of
 from egotriad.alignment.summary import summarise, verdict
 from egotriad.alignment.target_quality import TargetQuality
 from egotriad.manifests import Clip
 
+SCHEMA = Path(__file__).parents[1] / "docs" / "acceptance.schema.json"
 EOS, GAMMA = 2, 3
 TEXTS = [[5, 6, 7, 8, EOS], [5, 9, 10, 11, 12, EOS], [5, 13, 7, EOS], [5, 14, 15, 16, EOS]]
 WORDS = ("walks", "forward", ".", "slowly", "turns", "left", "<b>&", "fast", "sits", "down", "pot")
@@ -58,7 +64,12 @@ def evaluation(clips: Sequence[Clip], *, text_draft: bool = True) -> Evaluation:
         runs = {}
         for name, share in shares.items():
             agrees = (rng.random(len(text)) < share).tolist()
-            runs[name] = ArmRun(rounds(text, agrees), tuple(agrees), None)
+            seen = Forced(
+                tuple(agrees), (0.5,) * len(agrees), (1.0,) * len(agrees), (2.0,) * len(agrees)
+            )
+            runs[name] = ArmRun(
+                rounds(text, agrees), tuple(agrees), None, None if name == "ngram" else seen
+            )
         results.append(
             ClipResult(
                 window_id=clip.window_id,
@@ -68,12 +79,26 @@ def evaluation(clips: Sequence[Clip], *, text_draft: bool = True) -> Evaluation:
                 target_ids=tuple(text),
                 target_text=" ".join(PIECES[i].strip("▁") for i in text[:-1]),
                 arms=runs,
+                facts={"verb": ("walk", "turn")[k % 2], "events_per_s": float(k), "wearer": None},
             )
         )
     summary = summarise(results, gamma=GAMMA, draws=200)
+    timings = tuple(
+        ClipSpeed(
+            window_id=r.window_id,
+            recording=r.recording,
+            prefix_target_s=0.03,
+            prefix_draft_s=0.01,
+            plain_s=0.02,
+            speculative_s=0.016 if k else 0.03,
+            tokens=5,
+            rounds=2,
+        )
+        for k, r in enumerate(results)
+    )
     return Evaluation(
         config=EvaluationConfig(gamma=GAMMA),
-        environment={"python": "3.11"},
+        environment=dict.fromkeys(("egotriad", "python", "torch", "transformers"), "1"),
         models={"draft": {"name": "imu"}},
         sources={},
         requested=len(clips) + 1,
@@ -82,6 +107,8 @@ def evaluation(clips: Sequence[Clip], *, text_draft: bool = True) -> Evaluation:
         summary=summary,
         verdict=verdict(summary),
         costs=StepCosts(t_target_step_s=1e-3, t_verify_s=1.3e-3, t_draft_step_s=4e-4),
+        speed=speed_of(timings),
+        speed_clips=timings,
         ngram_texts=40,
         quality=TargetQuality(
             clips=16,
@@ -144,7 +171,7 @@ def test_the_page_is_whole_self_contained_and_escapes_what_it_quotes(
     assert "no IMU <in> it" in text
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert len(page.addresses) == 12 * 5
-    assert page.seen.count("table") == 4
+    assert page.seen.count("table") == 7  # two of them groups of clips
     assert "http://" not in re.sub(r'xmlns="[^"]*"', "", out.read_text(encoding="utf-8"))
 
 
@@ -241,3 +268,22 @@ def test_the_terminal_table_holds_every_arm_and_the_cautions(clips: list[Clip]) 
     text = capture.get()
     for piece in ("IMU draft", "oracle", "tau", "rounds per clip", "1 of 17 clips"):
         assert piece in text
+
+
+def test_the_report_is_what_the_schema_describes(clips: list[Clip], tmp_path: Path) -> None:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for made in (evaluation(clips), replace(evaluation(clips), speed=None, speed_clips=())):
+        write_report(made, tmp_path)
+        report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+        report["arms"]["zeroed_imu"] = report["arms"]["shuffled_imu"]
+        validator.validate(report)
+    # The schema can fail: every value is described, and none is optional.
+    for path in (("cost", "c"), ("arms", "draft", "offline"), ("data", "recordings")):
+        broken = json.loads(json.dumps(report))
+        inner = broken
+        for key in path[:-1]:
+            inner = inner[key]
+        inner["other"] = inner.pop(path[-1])
+        assert len(list(validator.iter_errors(broken))) >= 2

@@ -11,22 +11,21 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from egotriad.alignment.controls import zeroed_imu
+from egotriad.alignment.groups import facts_of
 from egotriad.alignment.ngram import NgramProposer, NgramTable
-from egotriad.alignment.speculate import (
-    DraftProposer,
-    Proposer,
-    Round,
-    SequenceState,
-    plain_greedy,
-    speculate,
-)
+from egotriad.alignment.offline import Forced, forced
+from egotriad.alignment.proposers import DraftProposer, Proposer, SequenceState
+from egotriad.alignment.sampling import GREEDY, Draws, Sampling
+from egotriad.alignment.schedules import Fixed, Heuristic, Schedule
+from egotriad.alignment.speculate import Round, plain, speculate
 from egotriad.alignment.target_outputs import evaluation_span_index
 from egotriad.manifests import Clip, Span
 from egotriad.manifests.errors import ClipRejected
@@ -72,17 +71,24 @@ class ArmRun:
     Attributes:
         rounds: of the speculative loop.
         forced: teacher-forced argmax matches on the target's text.
-        divergence: None when the text is token-identical to plain greedy decoding.
+        divergence: None when the text is token-identical to plain greedy decoding, and when
+            sampling, whose texts differ by right.
+        offline: what the models' distributions say on the target's text; None of a table.
     """
 
     rounds: tuple[Round, ...]
     forced: tuple[bool, ...]
     divergence: Divergence | None
+    offline: Forced | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipResult:
-    """All arms on one clip, and what the target says about it by plain greedy decoding."""
+    """All arms on one clip, and what the target says about it by plain decoding.
+
+    Attributes:
+        facts: what clips are grouped by (`egotriad.alignment.groups`).
+    """
 
     window_id: str
     recording: str
@@ -91,6 +97,7 @@ class ClipResult:
     target_ids: tuple[int, ...]
     target_text: str
     arms: Mapping[str, ArmRun]
+    facts: Mapping[str, str | float | None] = field(default_factory=dict)
 
 
 class Guesser(Proposer, Protocol):
@@ -100,9 +107,25 @@ class Guesser(Proposer, Protocol):
         """For every id of a text, whether it is the proposer's argmax after those before it."""
 
 
+@runtime_checkable
+class Model(Protocol):
+    """A guesser with a distribution."""
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """(n, V): its logits at every position of a text."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What stays the same from clip to clip."""
+    """What stays the same from clip to clip.
+
+    Attributes:
+        gamma: drafted ids per round; of the heuristic schedule, in the first round.
+        heuristic: whether gamma moves with what was accepted, afresh in each text.
+        confidence: drafts stop after an id of less probability.
+        sampling: how target and drafts choose their ids.
+        seed: of the sampling.
+    """
 
     target: ConditionedLM
     draft: ConditionedLM
@@ -111,6 +134,21 @@ class Bench:
     tokenizer: PreTrainedTokenizerFast
     gamma: int
     max_new_tokens: int
+    heuristic: bool = False
+    confidence: float = 0.0
+    sampling: Sampling = GREEDY
+    seed: int = 0
+
+    @property
+    def schedule(self) -> Schedule:
+        """A new one, for one text."""
+        return Heuristic(self.gamma) if self.heuristic else Fixed(self.gamma)
+
+    def draws(self, clip: Clip) -> Draws | None:
+        """The random numbers of a clip's texts; all arms share them."""
+        if self.sampling.greedy:
+            return None
+        return Draws(self.seed, clip.window_id, self.max_new_tokens)
 
 
 def evaluation_span(clip: Clip) -> Span:
@@ -138,13 +176,34 @@ def run_clip(bench: Bench, clip: Clip, draft_inputs: Tensor, donated_inputs: Ten
     """
     inputs = bench.target.prepare(clip, evaluation_span(clip))
     target = bench.target.state(inputs[None])
-    longest, eos_id = bench.max_new_tokens, bench.target.eos_id
-    reference = plain_greedy(target, max_new_tokens=longest, eos_id=eos_id)
+    longest, eos_id, draws = bench.max_new_tokens, bench.target.eos_id, bench.draws(clip)
+    reference = plain(
+        target, max_new_tokens=longest, eos_id=eos_id, sampling=bench.sampling, draws=draws
+    )
+    rows = _rows(target, reference)
     runs: dict[str, ArmRun] = {}
     for name, guesser in _guessers(bench, clip, target, inputs, draft_inputs, donated_inputs):
-        done = speculate(target, guesser, gamma=bench.gamma, max_new_tokens=longest, eos_id=eos_id)
-        divergence = None if done.ids == reference else _divergence(target, reference, done.ids)
-        runs[name] = ArmRun(done.rounds, tuple(guesser.matches(reference)), divergence)
+        done = speculate(
+            target,
+            guesser,
+            gamma=bench.schedule,
+            max_new_tokens=longest,
+            eos_id=eos_id,
+            sampling=bench.sampling,
+            draws=draws,
+        )
+        same = done.ids == reference or not bench.sampling.greedy
+        offline = (
+            forced(reference, rows, guesser.logits(reference))
+            if isinstance(guesser, Model)
+            else None
+        )
+        runs[name] = ArmRun(
+            done.rounds,
+            offline.match if offline else tuple(guesser.matches(reference)),
+            None if same else _divergence(target, reference, done.ids),
+            offline,
+        )
     return ClipResult(
         window_id=clip.window_id,
         recording=clip.recording,
@@ -153,7 +212,15 @@ def run_clip(bench: Bench, clip: Clip, draft_inputs: Tensor, donated_inputs: Ten
         target_ids=tuple(reference),
         target_text=answer_text(bench.tokenizer, reference),
         arms=runs,
+        facts=facts_of(clip, evaluation_span(clip)),
     )
+
+
+def _rows(target: SequenceState, text: list[int]) -> Tensor:
+    """(n, V): the target's logits at every position of its own text."""
+    target.rollback(target.length)
+    first = target.prefix_logits[None]
+    return torch.cat([first, target.feed(text[:-1])]) if len(text) > 1 else first
 
 
 def _guessers(
@@ -170,7 +237,14 @@ def _guessers(
     vocabulary = target.prefix_logits.shape[-1]
 
     def proposer(model: ConditionedLM, inputs: Tensor) -> DraftProposer:
-        return DraftProposer(model.state(inputs[None]), eos_id, vocabulary=vocabulary)
+        return DraftProposer(
+            model.state(inputs[None]),
+            eos_id,
+            vocabulary=vocabulary,
+            sampling=bench.sampling,
+            draws=bench.draws(clip),
+            confidence=bench.confidence,
+        )
 
     arms: list[tuple[str, Guesser]] = [(DRAFT, proposer(bench.draft, draft_inputs))]
     if bench.text_draft is not None:

@@ -30,7 +30,7 @@ PLACEHOLDER = 1
 """Any id will do that the vocabulary has and that is not the padding id (a mask would follow)."""
 
 
-class PrefixedLlama(LlamaForCausalLM):
+class PrefixedLlama(LlamaForCausalLM):  # type: ignore[misc]
     """A LLaMA whose first pass replaces the embeddings of its first ids by given ones."""
 
     @classmethod

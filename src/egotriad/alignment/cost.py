@@ -1,19 +1,20 @@
 """What one step of target and draft costs, and the speed-up their acceptance could give."""
 
-import time
 from dataclasses import dataclass
 from statistics import median
 
-from egotriad.alignment.speculate import SequenceState
+from egotriad.alignment.offline import tau_iid
+from egotriad.alignment.proposers import SequenceState
+from egotriad.alignment.speed import timed
 
-__all__ = ["StepCosts", "measure_steps", "predicted_speedup"]
+__all__ = ["StepCosts", "best_gamma", "measure_steps", "predicted_speedup"]
 
 WARM_UP, REPEATS = 3, 31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCosts:
-    """Median CPU time of one pass, seconds.
+    """Median time of one pass, seconds (CPU time; wall time on CUDA).
 
     Attributes:
         t_target_step_s: the target fed one id.
@@ -41,7 +42,6 @@ def measure_steps(
 ) -> StepCosts:
     """Times single passes of both models, interleaved, after their prefixes.
 
-    CPU time of the process: other processes do not disturb it, but it says nothing about a GPU.
     Whatever the states held after their prefixes is forgotten.
 
     Args:
@@ -63,17 +63,38 @@ def measure_steps(
     )
 
 
-def predicted_speedup(tau: float, gamma: int, costs: StepCosts) -> float:
-    """Decoding speed-up `tau / (gamma c + v)`: tokens per round over the cost of a round.
+def predicted_speedup(tau: float, drafted: float, costs: StepCosts) -> float:
+    """Decoding speed-up `tau / (drafted c + v)`: tokens per round over the cost of a round.
 
     Leviathan et al. 2023 with a verification pass that may cost more than a single step (v > 1);
-    neither prefix is counted.
+    neither prefix is counted, nor what the loop itself costs.
+
+    Args:
+        tau: tokens per round, the target's own included.
+        drafted: mean number of drafted ids per round.
+        costs: of the steps.
     """
-    return tau / (gamma * costs.c + costs.v)
+    return tau / (drafted * costs.c + costs.v)
+
+
+def best_gamma(alpha: float, c: float, v: float = 1.0, *, most: int = 32) -> tuple[int, float]:
+    """The number of drafted ids with the largest expected speed-up, and that speed-up.
+
+    Positions are taken as alike and independent; 0 (and 1.0) where no draft pays.
+
+    Args:
+        alpha: chance that a drafted id stands.
+        c: a draft step over a target step.
+        v: a verification over a target step; only drafting rounds pay it.
+        most: largest number tried.
+    """
+    tried = {g: tau_iid(alpha, g) / (g * c + v) for g in range(1, most + 1)}
+    gamma = max(tried, key=lambda g: (tried[g], -g))
+    return (gamma, tried[gamma]) if tried[gamma] > 1 else (0, 1.0)
 
 
 def _timed(state: SequenceState, ids: list[int]) -> float:
     state.rollback(state.length)
-    start = time.process_time()
-    state.feed(ids)[-1].argmax().item()  # reading the result waits for it
-    return time.process_time() - start
+    # Reading the result waits for it.
+    seconds, _ = timed(state.prefix_logits.device, lambda: state.feed(ids)[-1].argmax().item())
+    return seconds

@@ -6,7 +6,7 @@ Every arm of `arms.py` runs the real loop on every clip, always against the same
 import platform
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from transformers import PreTrainedTokenizerFast
 from egotriad.alignment.arms import Bench, ClipResult, evaluation_span, run_clip
 from egotriad.alignment.controls import overlap, shuffled_donors
 from egotriad.alignment.cost import StepCosts, measure_steps
+from egotriad.alignment.measure_speed import measure_speed
 from egotriad.alignment.ngram import NgramTable
+from egotriad.alignment.sampling import Sampling
+from egotriad.alignment.speed import ClipSpeed, Speed, speed_of
 from egotriad.alignment.summary import Summary, summarise, verdict
 from egotriad.alignment.target_outputs import TargetOutput
 from egotriad.alignment.target_quality import TargetQuality
@@ -34,11 +37,18 @@ class EvaluationConfig:
 
     Attributes:
         split: which clips are evaluated.
-        gamma: drafted ids per round.
+        gamma: drafted ids per round; of the heuristic schedule, in a text's first round.
+        schedule: `fixed`, or `heuristic`: two more after a round in which all stood, else one
+            fewer (as transformers does it, from text to text afresh).
+        confidence: a draft stops after an id of less probability than this; 0 never.
+        temperature: 0 decodes greedily; else target and drafts sample.
+        top_k: only the k best ids can be drawn; 0 all.
+        top_p: only the best ids that make up this share can be drawn; 1 all.
         max_new_tokens: longest text, in ids.
         ngram_order: of the n-gram control.
         bootstrap_draws: resamples of the recordings behind every interval.
-        seed: of the bootstrap and of the shuffled IMU.
+        seed: of the bootstrap, of the shuffled IMU and of the sampling.
+        speed_clips: so many clips are decoded again with and without the draft, and timed; 0 none.
         allow_overlap: evaluate clips of wearers or recordings that a draft was trained on, or
             drafts that do not say; the report then does.
         require_lossless: fail when any text differs from plain greedy decoding (in float32 none
@@ -47,10 +57,16 @@ class EvaluationConfig:
 
     split: str = "test"
     gamma: int = 5
+    schedule: Literal["fixed", "heuristic"] = "fixed"
+    confidence: float = 0.0
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
     max_new_tokens: int = 32
     ngram_order: int = 5
     bootstrap_draws: int = 2000
     seed: int = 0
+    speed_clips: int = 16
     allow_overlap: bool = False
     require_lossless: bool = False
 
@@ -61,9 +77,22 @@ class EvaluationConfig:
             ("ngram_order", 1),
             ("bootstrap_draws", 100),
             ("seed", 0),
+            ("speed_clips", 0),
         ):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}: got {getattr(self, name)}, need >= {least}")
+        if not 0 <= self.confidence < 1:
+            raise UsageError(f"confidence: got {self.confidence}, need 0 <= confidence < 1")
+        if self.schedule not in ("fixed", "heuristic"):
+            raise UsageError(f"schedule: got {self.schedule!r}, need 'fixed' or 'heuristic'")
+        if self.require_lossless and self.temperature:
+            raise UsageError("--require-lossless compares greedy texts: leave --temperature at 0")
+        _ = self.sampling  # checked when made
+
+    @property
+    def sampling(self) -> Sampling:
+        """How ids are chosen."""
+        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +114,8 @@ class Evaluation:
         failures: clips left out of all arms.
         summary, verdict: the numbers, and what they say about the sensor.
         costs: of one step on the first clip.
+        speed: speed-ups over the clips that were timed, None when none was.
+        speed_clips: their times.
         ngram_texts: number of training texts behind the n-gram table.
         quality: how well the target names what happens, None when not judged.
         overlaps: training data among the evaluated clips (only with allow_overlap).
@@ -101,6 +132,8 @@ class Evaluation:
     summary: Summary
     verdict: str
     costs: StepCosts
+    speed: Speed | None
+    speed_clips: tuple[ClipSpeed, ...]
     ngram_texts: int
     quality: TargetQuality | None
     overlaps: tuple[str, ...]
@@ -161,11 +194,25 @@ def evaluate(
         tokenizer=tokenizer,
         gamma=config.gamma,
         max_new_tokens=config.max_new_tokens,
+        heuristic=config.schedule == "heuristic",
+        confidence=config.confidence,
+        sampling=config.sampling,
+        seed=config.seed,
     )
     results, failures, costs = _run(bench, held_out, config.seed, progress)
-    summary = summarise(results, gamma=config.gamma, draws=config.bootstrap_draws, seed=config.seed)
+    summary = summarise(
+        results,
+        gamma=bench.schedule.most,
+        greedy=config.sampling.greedy,
+        draws=config.bootstrap_draws,
+        seed=config.seed,
+    )
     if config.require_lossless and summary.equal < summary.checked:
         raise EvaluationError(_divergence_text(results, summary))
+    evaluated = {result.window_id for result in results}
+    timed = measure_speed(
+        bench, [clip for clip in held_out if clip.window_id in evaluated], config.speed_clips
+    )
     return Evaluation(
         config=config,
         environment=_environment(),
@@ -177,6 +224,8 @@ def evaluate(
         summary=summary,
         verdict=verdict(summary),
         costs=costs,
+        speed=speed_of(timed, draws=config.bootstrap_draws, seed=config.seed) if timed else None,
+        speed_clips=timed,
         ngram_texts=len(training),
         quality=quality,
         overlaps=overlaps,

@@ -20,6 +20,7 @@ from egotriad.alignment.arms import (
     ClipResult,
     evaluation_span,
 )
+from egotriad.alignment.bootstrap import Interval
 from egotriad.alignment.cautions import cautions
 from egotriad.alignment.evaluate import Evaluation
 from egotriad.alignment.report_files import report_json
@@ -137,23 +138,44 @@ def _rows(evaluation: Evaluation) -> list[list[str]]:
 
 def _what_was_measured(evaluation: Evaluation) -> str:
     summary, config = evaluation.summary, evaluation.config
-    costs = report_json(evaluation)["cost"]
+    costs, speed = report_json(evaluation)["cost"], evaluation.speed
+    chosen = (
+        f"{summary.equal} of {summary.checked} texts are token-identical to plain greedy decoding."
+        if config.sampling.greedy
+        else "Sampled texts have the target's distribution; they are not compared one by one."
+    )
+    decoding = (
+        "greedy decoding"
+        if config.sampling.greedy
+        else f"sampling at temperature {config.temperature:g}, top-k {config.top_k or 'off'}, "
+        f"top-p {config.top_p:g}"
+    )
+    measured = (
+        f" Measured on {speed.clips} clips: decoding {_times(speed.decode_value, speed.decode)}, "
+        f"end to end {_times(speed.end_to_end_value, speed.end_to_end)} times as fast as without "
+        f"it; {speed.slower_share:.0%} of the clips were slower."
+        if speed
+        else ""
+    )
     return (
         f"<p>{len(evaluation.clips)} clips of {summary.recordings} recordings "
-        f"({html.escape(config.split)} split), greedy decoding, up to {config.gamma} drafted "
-        f"tokens a round, texts up to {config.max_new_tokens} tokens. "
-        f"{summary.equal} of {summary.checked} texts are token-identical to plain greedy "
-        f"decoding. A draft step costs {costs['c']:.2f} and a verification {costs['v']:.2f} of a "
-        f"target step (CPU time), which with this tau predicts decoding "
-        f"{costs['speedup_predicted']:.2f} times as fast, prefixes not counted.</p>"
+        f"({html.escape(config.split)} split), {decoding}, {costs['drafted_per_round']:.1f} "
+        f"drafted tokens a round, texts up to {config.max_new_tokens} tokens. {chosen} "
+        f"A draft step costs {costs['c']:.2f} and a verification {costs['v']:.2f} of a "
+        f"target step, which with this tau predicts decoding "
+        f"{costs['speedup_predicted']:.2f} times as fast, prefixes not counted.{measured}</p>"
     )
+
+
+def _times(value: float, interval: Interval | None) -> str:
+    return str(interval) if interval else f"{value:.2f}"
 
 
 def _acceptance(evaluation: Evaluation) -> str:
     arms = evaluation.summary.arms
     taus = [arm.tau for arm in arms.values()]
     curves = {LABELS[name]: arm.metrics.per_position_conditional for name, arm in arms.items()}
-    positions = [str(i + 1) for i in range(evaluation.config.gamma)]
+    positions = [str(i + 1) for i in range(max(map(len, curves.values())))]
     return "\n".join(
         [
             "<h2>Acceptance</h2>",
@@ -173,8 +195,56 @@ def _acceptance(evaluation: Evaluation) -> str:
             ),
             "<h3>Accepted tokens per round, share of rounds</h3>",
             _histograms(evaluation),
+            _offline(evaluation),
+            _groups(evaluation),
         ]
     )
+
+
+def _offline(evaluation: Evaluation) -> str:
+    """What one pass over the target's texts predicts, beside what the loop measured."""
+    rows = [
+        [
+            LABELS[name],
+            f"{arm.offline.alpha_argmax:.1%}",
+            f"{arm.offline.alpha_overlap:.1%}",
+            f"{arm.offline.kl_pq:.2f}",
+            f"{arm.offline.tau_pred_iid:.2f}",
+            f"{arm.offline.tau_pred_runs:.2f}",
+            f"{arm.metrics.tau_incl_bonus:.2f}",
+        ]
+        for name, arm in evaluation.summary.arms.items()
+        if arm.offline
+    ]
+    header = ["proposer", "argmax", "overlap", "KL", "tau, i.i.d.", "tau, runs", "tau, measured"]
+    return (
+        "<h3>Teacher-forced estimates</h3>"
+        f"{table(header, rows)}"
+        '<p class="soft">One pass over the target\'s own texts: share of positions where the '
+        "draft's argmax is the target's token; overlap of the two distributions (temperature 1); "
+        "divergence of the draft from the target in nats; tokens per round these predict.</p>"
+    )
+
+
+def _groups(evaluation: Evaluation) -> str:
+    """The draft by kind of clip."""
+    parts = []
+    for fact, groups in evaluation.summary.groups.items():
+        rows = [
+            [
+                label,
+                str(group.clips),
+                str(group.recordings),
+                f"{group.tau_incl_bonus:.2f}",
+                _share(group.alpha_conditional),
+            ]
+            for label, group in groups.items()
+        ]
+        header = [fact.replace("_per_s", " / s"), "clips", "recordings", "tau", "alpha"]
+        parts.append(table(header, rows))
+    if not parts:
+        return ""
+    return f"<details><summary>The IMU draft by kind of clip</summary>{''.join(parts)}</details>"
 
 
 def _histograms(evaluation: Evaluation) -> str:
@@ -276,7 +346,7 @@ def _example(evaluation: Evaluation, result: ClipResult, clip: Clip) -> str:
 def _details(evaluation: Evaluation) -> str:
     """Everything else, as it is in report.json."""
     report = report_json(evaluation)
-    keys = ("config", "environment", "sources", "data", "lossless", "cost", "models")
+    keys = ("config", "environment", "sources", "data", "lossless", "cost", "by_group", "models")
     text = json.dumps({key: report[key] for key in keys}, indent=2, ensure_ascii=False)
     return (
         "<h2>Details</h2>\n<details><summary>settings, data, models</summary>"

@@ -9,13 +9,13 @@ from typing import Any
 from egotriad.alignment.arms import DRAFT, ArmRun, ClipResult
 from egotriad.alignment.bootstrap import Interval
 from egotriad.alignment.cautions import cautions
-from egotriad.alignment.cost import predicted_speedup
+from egotriad.alignment.cost import best_gamma, predicted_speedup
 from egotriad.alignment.evaluate import Evaluation
 from egotriad.manifests.files import write_text
 
 __all__ = ["report_json", "write_report"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
@@ -31,7 +31,8 @@ def report_json(evaluation: Evaluation) -> dict[str, Any]:
 
     Top level: schema_version, verdict, cautions, config, environment, models, sources, data, arms
     (each with every acceptance number and `ci95`), tau_gains (draft minus control, paired),
-    lossless, target, cost (seconds of CPU time). Null where nothing was counted.
+    lossless, target, cost, by_group. Null where nothing was counted or timed;
+    docs/acceptance.schema.json describes every value.
     """
     summary = evaluation.summary
     return {
@@ -46,6 +47,7 @@ def report_json(evaluation: Evaluation) -> dict[str, Any]:
         "arms": {
             name: {
                 **asdict(arm.metrics),
+                "offline": asdict(arm.offline) if arm.offline else None,
                 "ci95": {
                     "tau_incl_bonus": _ends(arm.tau),
                     "accepted_over_drafted": _ends(arm.accepted_over_drafted),
@@ -66,6 +68,10 @@ def report_json(evaluation: Evaluation) -> dict[str, Any]:
             "confusion": evaluation.quality.confusion if evaluation.quality else None,
         },
         "cost": _cost(evaluation),
+        "by_group": {
+            fact: {label: asdict(group) for label, group in groups.items()}
+            for fact, groups in summary.groups.items()
+        },
     }
 
 
@@ -78,6 +84,7 @@ def clip_json(clip: ClipResult) -> dict[str, Any]:
         "narration": clip.narration,
         "target_text": clip.target_text,
         "target_ids": list(clip.target_ids),
+        "facts": dict(clip.facts),
         "arms": {name: _run(run) for name, run in clip.arms.items()},
     }
 
@@ -90,6 +97,7 @@ def _run(run: ArmRun) -> dict[str, Any]:
         ],
         "teacher_forced": list(run.forced),
         "equal": run.divergence is None,
+        "overlap": list(run.offline.overlap) if run.offline else None,
     }
 
 
@@ -121,14 +129,43 @@ def _lossless(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _cost(evaluation: Evaluation) -> dict[str, float]:
-    tau = evaluation.summary.arms[DRAFT].metrics.tau_incl_bonus
+def _cost(evaluation: Evaluation) -> dict[str, Any]:
+    """Seconds and ratios; what was not timed is null.
+
+    `o` is what remains of a measured round beyond drafting and verification, in target steps.
+    """
+    found, costs = evaluation.summary.arms[DRAFT].metrics, evaluation.costs
+    per_round = found.drafted / found.rounds
+    alpha = found.alpha_conditional
+    gamma, best = best_gamma(alpha or 0.0, costs.c, costs.v)
+    speed = evaluation.speed
     return {
-        **asdict(evaluation.costs),
-        "c": evaluation.costs.c,
-        "v": evaluation.costs.v,
-        "speedup_predicted": predicted_speedup(tau, evaluation.config.gamma, evaluation.costs),
+        **asdict(costs),
+        "c": costs.c,
+        "v": costs.v,
+        "o": _other(evaluation, per_round),
+        "drafted_per_round": per_round,
+        "speedup_predicted": predicted_speedup(found.tau_incl_bonus, per_round, costs),
+        "best_gamma": {"gamma": gamma, "speedup_predicted": best},
+        "speedup_measured_decode": speed.decode_value if speed else None,
+        "speedup_measured_e2e": speed.end_to_end_value if speed else None,
+        "speedup_measured_e2e_overlapped": speed.overlapped_value if speed else None,
+        "speedup_ci95": _ends(speed.decode) if speed else None,
+        "speedup_e2e_ci95": _ends(speed.end_to_end) if speed else None,
+        "speedup_mean_of_clips": speed.mean_of_clips if speed else None,
+        "slower_share": speed.slower_share if speed else None,
+        "plain_tokens_s": speed.plain_tokens_s if speed else None,
+        "clips_timed": len(evaluation.speed_clips),
     }
+
+
+def _other(evaluation: Evaluation, per_round: float) -> float | None:
+    clips, costs = evaluation.speed_clips, evaluation.costs
+    rounds = sum(clip.rounds for clip in clips)
+    if not rounds:
+        return None
+    spent = sum(clip.speculative_s for clip in clips) / rounds / costs.t_target_step_s
+    return spent - per_round * costs.c - costs.v
 
 
 def _ends(interval: Interval | None) -> list[float] | None:
