@@ -9,21 +9,32 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from egotriad.alignment import report, target_outputs
+from egotriad.alignment.benchmark_stages import StageBenchmark, benchmark_stages_on_shards
+from egotriad.alignment.compare import compare, comparison_table
 from egotriad.alignment.evaluate import EvaluationConfig
 from egotriad.alignment.evaluate_shards import evaluate_on_shards
 from egotriad.alignment.report_files import report_json
+from egotriad.alignment.stage_table import stage_table
 from egotriad.alignment.train_draft import DraftTraining, train_draft_on_shards
 from egotriad.alignment.train_target import TargetTraining, train_target_on_shards
 from egotriad.alignment.training import Progress
 from egotriad.manifests.cli import EXIT_INCOMPLETE, finish, run_app
 from egotriad.manifests.progress import Meter
 
-__all__ = ["cache_targets", "evaluate_acceptance", "train_draft", "train_target"]
+__all__ = [
+    "benchmark_stages",
+    "cache_targets",
+    "compare_reports",
+    "evaluate_acceptance",
+    "train_draft",
+    "train_target",
+]
 
 TEXT_ONLY_FOLDER = "text-only"
 
 TargetFlags = Annotated[TargetTraining, Parameter(name="*")]
 DraftFlags = Annotated[DraftTraining, Parameter(name="*")]
+StageFlags = Annotated[StageBenchmark, Parameter(name="*")]
 EvaluationFlags = Annotated[EvaluationConfig, Parameter(name="*")]
 
 
@@ -45,6 +56,16 @@ def train_draft(tokens: Sequence[str] | None = None) -> int:
 def evaluate_acceptance(tokens: Sequence[str] | None = None) -> int:
     """`evaluate-acceptance`: what a draft saves, beside its controls."""
     return run_app(lambda _: _app("evaluate-acceptance", _evaluate), tokens)
+
+
+def benchmark_stages(tokens: Sequence[str] | None = None) -> int:
+    """`benchmark-stages`: load, preprocess, encode, prefill, decode of target, draft and pair."""
+    return run_app(lambda _: _app("benchmark-stages", _benchmark_stages), tokens)
+
+
+def compare_reports(tokens: Sequence[str] | None = None) -> int:
+    """`compare-reports`: acceptance reports side by side."""
+    return run_app(lambda _: _app("compare-reports", _compare), tokens)
 
 
 def _app(name: str, command: Callable[..., int]) -> App:
@@ -180,6 +201,56 @@ def _evaluate(
         show=show,
         code=EXIT_INCOMPLETE if evaluation.failures else 0,
     )
+
+
+def _benchmark_stages(
+    *,
+    shards: str,
+    target: Path,
+    out: Path,
+    draft: Path | None = None,
+    device: str = "cpu",
+    config: StageFlags | None = None,
+    json: bool = False,
+) -> int:
+    """Time every stage of a target, a draft and the two together on the same clips.
+
+    Args:
+        shards: folder of a build.
+        target: folder of the target.
+        out: folder of the report.
+        draft: folder of the draft; without it the target alone is measured.
+        device: torch device, `cpu` or `cuda`.
+        config: how to measure.
+        json: print the result as one line of JSON.
+    """
+    with Meter() as meter:
+        found = benchmark_stages_on_shards(
+            shards,
+            target,
+            draft,
+            out,
+            config or StageBenchmark(),
+            device=device,
+            progress=lambda done, total: meter("clips timed", done, total),
+        )
+    return finish(
+        found | {"report": str(out / "stages.json")},
+        as_json=json,
+        show=lambda console: console.print(stage_table(found)),
+        code=EXIT_INCOMPLETE if found["data"]["failures"] else 0,
+    )
+
+
+def _compare(*reports: Path, json: bool = False) -> int:
+    """Put acceptance reports side by side.
+
+    Args:
+        reports: report.json files or the folders that hold them, two or more.
+        json: print the result as one line of JSON.
+    """
+    found = compare(reports)
+    return finish(found, as_json=json, show=lambda console: console.print(comparison_table(found)))
 
 
 def _steps(meter: Meter, prefix: str) -> Progress:

@@ -71,6 +71,11 @@ class ConditionedLM(nn.Module):
         self.decoder = build_decoder(config.decoder, len(tokenizer))
         self.dropout = nn.Dropout(config.dropout)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
     def prepare(self, clip: Clip, span: Span) -> Tensor:
         """Model-ready tensor of one clip around one event span, without a batch axis.
 
@@ -135,7 +140,7 @@ class ConditionedLM(nn.Module):
         if len(inputs) != 1:
             raise ValueError(f"a decoder state holds one clip, got {len(inputs)}")
         with torch.inference_mode():
-            return DecoderState(self.decoder, self.prefix(inputs))
+            return DecoderState(self.decoder, self.prefix(inputs.to(self.device)))
 
     @torch.inference_mode()
     def greedy(self, inputs: Tensor, max_new_tokens: int) -> list[list[int]]:
@@ -147,6 +152,7 @@ class ConditionedLM(nn.Module):
         self._require_eval()
         if max_new_tokens < 1:
             raise UsageError(f"max_new_tokens: got {max_new_tokens}, need 1 or more")
+        inputs = inputs.to(self.device)
         cache = DynamicCache(config=self.decoder.config)
         out = self.decoder(
             inputs_embeds=self.prefix(inputs),
