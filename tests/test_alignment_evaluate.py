@@ -320,6 +320,7 @@ def test_reports_are_json_with_every_block_and_one_line_per_clip(
         "checked": 192,
         "equal": 192,
         "oracle_complete": True,
+        "chi2": None,
         "first_divergence": [],
     }
     assert report["target"]["mean_tokens"] > 1
@@ -602,3 +603,22 @@ def test_schedules_and_confidence_change_rounds_and_never_texts(
         EvaluationConfig(schedule="sometimes")
     with pytest.raises(UsageError, match="confidence"):
         EvaluationConfig(confidence=1.0)
+
+
+def test_a_pair_is_checked_by_sampling_and_a_wrong_rule_is_caught(
+    trained: tuple[World, Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = trained
+    clips = [clip for clip in world.clips if clip.split == "test"][:8]
+    config = replace(CONFIG, check_lossless=True, speed_clips=0)
+    found = world.evaluate(config, clips=clips).chi_square
+    assert found is not None
+    assert found.p > 1e-3
+    assert 0.05 < found.accepted < 0.99
+    monkeypatch.setattr("egotriad.alignment.rules.residual", lambda p, q: p)
+    broken = world.evaluate(config, clips=clips)
+    assert broken.chi_square is not None
+    assert broken.chi_square.p < 1e-3
+    assert any("do not have the target's distribution" in line for line in cautions(broken))
+    with pytest.raises(EvaluationError, match="a cache or a rule is wrong"):
+        world.evaluate(replace(config, require_lossless=True), clips=clips)

@@ -13,6 +13,7 @@ from rich.console import Console
 from egotriad.alignment.arms import ArmRun, ClipResult
 from egotriad.alignment.cost import StepCosts
 from egotriad.alignment.evaluate import Evaluation, EvaluationConfig, Failure
+from egotriad.alignment.lossless import ChiSquare
 from egotriad.alignment.offline import Forced
 from egotriad.alignment.report import acceptance_table, choose_examples, write_html
 from egotriad.alignment.report_files import write_report
@@ -109,6 +110,7 @@ def evaluation(clips: Sequence[Clip], *, text_draft: bool = True) -> Evaluation:
         costs=StepCosts(t_target_step_s=1e-3, t_verify_s=1.3e-3, t_draft_step_s=4e-4),
         speed=speed_of(timings),
         speed_clips=timings,
+        chi_square=ChiSquare(0.4, 4000, 30, 0.7),
         ngram_texts=40,
         quality=TargetQuality(
             clips=16,

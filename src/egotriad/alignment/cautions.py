@@ -3,6 +3,7 @@
 from egotriad.alignment.arms import DRAFT, TEXT_ONLY
 from egotriad.alignment.cost import predicted_speedup
 from egotriad.alignment.evaluate import Evaluation
+from egotriad.alignment.lossless import UNLIKELY
 
 __all__ = ["cautions"]
 
@@ -28,6 +29,11 @@ def _broken(evaluation: Evaluation) -> list[str]:
         found.append(
             f"{summary.checked - summary.equal} of {summary.checked} texts differ from plain "
             "greedy decoding; the report lists where, and how close the decision was."
+        )
+    if evaluation.chi_square and evaluation.chi_square.p < UNLIKELY:
+        found.append(
+            "Sampled texts do not have the target's distribution: chi-square p "
+            f"{evaluation.chi_square.p:.1g} over {evaluation.chi_square.n} texts."
         )
     if evaluation.failures:
         found.append(

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from egotriad.alignment.arms import Bench, ClipResult, evaluation_span, run_clip
 from egotriad.alignment.controls import overlap, shuffled_donors
 from egotriad.alignment.cost import StepCosts, measure_steps
+from egotriad.alignment.lossless import UNLIKELY, ChiSquare, sampled_texts_fit
 from egotriad.alignment.measure_speed import measure_speed
 from egotriad.alignment.ngram import NgramTable
 from egotriad.alignment.sampling import Sampling
@@ -53,6 +54,8 @@ class EvaluationConfig:
             drafts that do not say; the report then does.
         require_lossless: fail when any text differs from plain greedy decoding (in float32 none
             should; in half precision ties flip).
+        check_lossless: also sample 4000 short texts on the first clip and compare their counts
+            with the target's exact distribution.
     """
 
     split: str = "test"
@@ -69,6 +72,7 @@ class EvaluationConfig:
     speed_clips: int = 16
     allow_overlap: bool = False
     require_lossless: bool = False
+    check_lossless: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -116,6 +120,7 @@ class Evaluation:
         costs: of one step on the first clip.
         speed: speed-ups over the clips that were timed, None when none was.
         speed_clips: their times.
+        chi_square: sampled texts against the target's distribution, None when not asked for.
         ngram_texts: number of training texts behind the n-gram table.
         quality: how well the target names what happens, None when not judged.
         overlaps: training data among the evaluated clips (only with allow_overlap).
@@ -134,6 +139,7 @@ class Evaluation:
     costs: StepCosts
     speed: Speed | None
     speed_clips: tuple[ClipSpeed, ...]
+    chi_square: ChiSquare | None
     ngram_texts: int
     quality: TargetQuality | None
     overlaps: tuple[str, ...]
@@ -210,9 +216,8 @@ def evaluate(
     if config.require_lossless and summary.equal < summary.checked:
         raise EvaluationError(_divergence_text(results, summary))
     evaluated = {result.window_id for result in results}
-    timed = measure_speed(
-        bench, [clip for clip in held_out if clip.window_id in evaluated], config.speed_clips
-    )
+    evaluated_clips = [clip for clip in held_out if clip.window_id in evaluated]
+    timed = measure_speed(bench, evaluated_clips, config.speed_clips)
     return Evaluation(
         config=config,
         environment=_environment(),
@@ -226,6 +231,9 @@ def evaluate(
         costs=costs,
         speed=speed_of(timed, draws=config.bootstrap_draws, seed=config.seed) if timed else None,
         speed_clips=timed,
+        chi_square=_chi_square(bench, evaluated_clips[0], config)
+        if config.check_lossless
+        else None,
         ngram_texts=len(training),
         quality=quality,
         overlaps=overlaps,
@@ -298,6 +306,18 @@ def _costs(bench: Bench, clip: Clip, draft_inputs: Tensor) -> StepCosts:
         token=bench.target.eos_id,
         gamma=bench.gamma,
     )
+
+
+def _chi_square(bench: Bench, clip: Clip, config: EvaluationConfig) -> ChiSquare:
+    span = evaluation_span(clip)
+    states = [m.state(m.prepare(clip, span)[None]) for m in (bench.target, bench.draft)]
+    found = sampled_texts_fit(*states, seed=config.seed, avoid=(bench.target.eos_id,))
+    if config.require_lossless and found.p < UNLIKELY:
+        raise EvaluationError(
+            f"sampled texts do not have the target's distribution (chi-square p {found.p:.1g} "
+            f"over {found.n} texts): a cache or a rule is wrong"
+        )
+    return found
 
 
 def _divergence_text(results: Sequence[ClipResult], summary: Summary) -> str:

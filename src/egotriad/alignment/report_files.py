@@ -120,6 +120,7 @@ def _lossless(evaluation: Evaluation) -> dict[str, Any]:
         "checked": evaluation.summary.checked,
         "equal": evaluation.summary.equal,
         "oracle_complete": evaluation.summary.oracle_complete,
+        "chi2": asdict(evaluation.chi_square) if evaluation.chi_square else None,
         "first_divergence": [
             {"window_id": clip.window_id, "arm": name, **asdict(run.divergence)}
             for clip in evaluation.clips
