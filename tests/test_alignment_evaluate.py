@@ -599,6 +599,18 @@ def test_schedules_and_confidence_change_rounds_and_never_texts(
         assert [c.target_ids for c in other.clips] == [c.target_ids for c in plain.clips]
         assert other.summary.equal == other.summary.checked
         assert other.summary.arms["draft"].metrics != plain.summary.arms["draft"].metrics
+    tree = replace(CONFIG, speed_clips=2, tree_width=3, gamma=3, tree_nodes=12)
+    wide = world.evaluate(tree, clips=clips)
+    chain = world.evaluate(replace(CONFIG, speed_clips=0, gamma=3), clips=clips)
+    assert [c.target_ids for c in wide.clips] == [c.target_ids for c in plain.clips]
+    assert wide.summary.equal == wide.summary.checked
+    for arm in ("draft", "text_only", "shuffled_imu"):
+        arms = wide.summary.arms[arm], chain.summary.arms[arm]
+        assert arms[0].metrics.tau_incl_bonus >= arms[1].metrics.tau_incl_bonus
+        assert arms[0].offline == arms[1].offline
+    assert arms[0].metrics.tau_incl_bonus > arms[1].metrics.tau_incl_bonus
+    with pytest.raises(UsageError, match="trees are greedy"):
+        replace(tree, temperature=1.0)
     with pytest.raises(UsageError, match="schedule"):
         EvaluationConfig(schedule="sometimes")
     with pytest.raises(UsageError, match="confidence"):

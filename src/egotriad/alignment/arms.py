@@ -12,7 +12,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,11 +25,13 @@ from egotriad.alignment.offline import Forced, forced
 from egotriad.alignment.proposers import DraftProposer, Proposer, SequenceState
 from egotriad.alignment.sampling import GREEDY, Draws, Sampling
 from egotriad.alignment.schedules import Fixed, Heuristic, Schedule
-from egotriad.alignment.speculate import Round, plain, speculate
+from egotriad.alignment.speculate import Round, Speculation, plain, speculate
 from egotriad.alignment.target_outputs import evaluation_span_index
+from egotriad.alignment.tree import TreeDraft, TreeShape, TreeState, speculate_tree
 from egotriad.manifests import Clip, Span
 from egotriad.manifests.errors import ClipRejected
 from egotriad.models.conditioned import ConditionedLM
+from egotriad.models.state import DecoderState
 from egotriad.models.tokenizer import answer_text
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Bench",
     "ClipResult",
     "Divergence",
+    "decode",
     "evaluation_span",
     "run_clip",
 ]
@@ -125,6 +128,7 @@ class Bench:
         confidence: drafts stop after an id of less probability.
         sampling: how target and drafts choose their ids.
         seed: of the sampling.
+        tree: shape of the drafts of models, None for chains.
     """
 
     target: ConditionedLM
@@ -138,6 +142,7 @@ class Bench:
     confidence: float = 0.0
     sampling: Sampling = GREEDY
     seed: int = 0
+    tree: TreeShape | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -183,24 +188,17 @@ def run_clip(bench: Bench, clip: Clip, draft_inputs: Tensor, donated_inputs: Ten
     rows = _rows(target, reference)
     runs: dict[str, ArmRun] = {}
     for name, guesser in _guessers(bench, clip, target, inputs, draft_inputs, donated_inputs):
-        done = speculate(
-            target,
-            guesser,
-            gamma=bench.schedule,
-            max_new_tokens=longest,
-            eos_id=eos_id,
-            sampling=bench.sampling,
-            draws=draws,
-        )
-        same = done.ids == reference or not bench.sampling.greedy
         offline = (
             forced(reference, rows, guesser.logits(reference))
             if isinstance(guesser, Model)
             else None
         )
+        matches = offline.match if offline else tuple(guesser.matches(reference))
+        done = decode(bench, target, guesser, draws)  # last: a tree takes the draft's state
+        same = done.ids == reference or not bench.sampling.greedy
         runs[name] = ArmRun(
             done.rounds,
-            offline.match if offline else tuple(guesser.matches(reference)),
+            matches,
             None if same else _divergence(target, reference, done.ids),
             offline,
         )
@@ -213,6 +211,26 @@ def run_clip(bench: Bench, clip: Clip, draft_inputs: Tensor, donated_inputs: Ten
         target_text=answer_text(bench.tokenizer, reference),
         arms=runs,
         facts=facts_of(clip, evaluation_span(clip)),
+    )
+
+
+def decode(
+    bench: Bench, target: DecoderState, guesser: Proposer, draws: Draws | None
+) -> Speculation:
+    """One text of the target with a proposer: a tree at a time where a model drafts trees."""
+    longest, eos_id = bench.max_new_tokens, bench.target.eos_id
+    if bench.tree is not None and isinstance(guesser, DraftProposer):
+        vocabulary = target.prefix_logits.shape[-1]
+        draft = TreeDraft(cast(TreeState, guesser.release()), eos_id, vocabulary=vocabulary)
+        return speculate_tree(target, draft, bench.tree, max_new_tokens=longest, eos_id=eos_id)
+    return speculate(
+        target,
+        guesser,
+        gamma=bench.schedule,
+        max_new_tokens=longest,
+        eos_id=eos_id,
+        sampling=bench.sampling,
+        draws=draws,
     )
 
 

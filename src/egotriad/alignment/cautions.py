@@ -5,7 +5,7 @@ from egotriad.alignment.cost import predicted_speedup
 from egotriad.alignment.evaluate import Evaluation
 from egotriad.alignment.lossless import UNLIKELY
 
-__all__ = ["cautions"]
+__all__ = ["cautions", "drafted_per_round"]
 
 FEW_RECORDINGS = 10
 CLIPS_PER_TEXT = 10
@@ -14,6 +14,14 @@ CLIPS_PER_TEXT = 10
 def cautions(evaluation: Evaluation) -> tuple[str, ...]:
     """Sentences on everything that weakens the result, the gravest first; often none."""
     return (*_broken(evaluation), *_weak(evaluation))
+
+
+def drafted_per_round(evaluation: Evaluation) -> float:
+    """Steps of the draft in a round: drafted ids of a chain, levels of a tree."""
+    if evaluation.config.tree:
+        return float(evaluation.config.gamma)
+    found = evaluation.summary.arms[DRAFT].metrics
+    return found.drafted / found.rounds
 
 
 def _broken(evaluation: Evaluation) -> list[str]:
@@ -67,7 +75,7 @@ def _slow(evaluation: Evaluation) -> list[str]:
     """Whether the draft pays, measured where it was, else predicted."""
     drafted = evaluation.summary.arms[DRAFT].metrics
     costs, speed = evaluation.costs, evaluation.speed
-    tau, per_round = drafted.tau_incl_bonus, drafted.drafted / drafted.rounds
+    tau, per_round = drafted.tau_incl_bonus, drafted_per_round(evaluation)
     expected = predicted_speedup(tau, per_round, costs)
     speedup = speed.decode_value if speed else expected
     if speedup > 1:

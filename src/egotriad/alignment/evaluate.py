@@ -24,6 +24,7 @@ from egotriad.alignment.speed import ClipSpeed, Speed, speed_of
 from egotriad.alignment.summary import Summary, summarise, verdict
 from egotriad.alignment.target_outputs import TargetOutput
 from egotriad.alignment.target_quality import TargetQuality
+from egotriad.alignment.tree import TreeShape
 from egotriad.manifests import Clip
 from egotriad.manifests.errors import EgotriadError, EvaluationError, UsageError
 from egotriad.models.conditioned import ConditionedLM
@@ -42,6 +43,9 @@ class EvaluationConfig:
         schedule: `fixed`, or `heuristic`: two more after a round in which all stood, else one
             fewer (as transformers does it, from text to text afresh).
         confidence: a draft stops after an id of less probability than this; 0 never.
+        tree_width: 1 drafts a chain; more drafts a tree: so many nodes are expanded on each of
+            gamma levels, and so many children each.
+        tree_nodes: how many nodes of a tree are verified, the likeliest.
         temperature: 0 decodes greedily; else target and drafts sample.
         top_k: only the k best ids can be drawn; 0 all.
         top_p: only the best ids that make up this share can be drawn; 1 all.
@@ -62,6 +66,8 @@ class EvaluationConfig:
     gamma: int = 5
     schedule: Literal["fixed", "heuristic"] = "fixed"
     confidence: float = 0.0
+    tree_width: int = 1
+    tree_nodes: int = 24
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
@@ -77,6 +83,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         for name, least in (
             ("gamma", 1),
+            ("tree_width", 1),
+            ("tree_nodes", 1),
             ("max_new_tokens", 2),
             ("ngram_order", 1),
             ("bootstrap_draws", 100),
@@ -91,7 +99,20 @@ class EvaluationConfig:
             raise UsageError(f"schedule: got {self.schedule!r}, need 'fixed' or 'heuristic'")
         if self.require_lossless and self.temperature:
             raise UsageError("--require-lossless compares greedy texts: leave --temperature at 0")
+        chain = self.schedule == "fixed" and not self.confidence and not self.temperature
+        if self.tree_width > 1 and not chain:
+            raise UsageError(
+                "--tree-width: trees are greedy and of one depth; leave --temperature, --schedule "
+                "and --confidence alone"
+            )
         _ = self.sampling  # checked when made
+
+    @property
+    def tree(self) -> TreeShape | None:
+        """Shape of the drafts, None for chains."""
+        if self.tree_width == 1:
+            return None
+        return TreeShape(self.gamma, self.tree_width, self.tree_nodes)
 
     @property
     def sampling(self) -> Sampling:
@@ -204,6 +225,7 @@ def evaluate(
         confidence=config.confidence,
         sampling=config.sampling,
         seed=config.seed,
+        tree=config.tree,
     )
     results, failures, costs = _run(bench, held_out, config.seed, progress)
     summary = summarise(
@@ -304,7 +326,7 @@ def _costs(bench: Bench, clip: Clip, draft_inputs: Tensor) -> StepCosts:
         bench.target.state(target_inputs[None]),
         bench.draft.state(draft_inputs[None]),
         token=bench.target.eos_id,
-        gamma=bench.gamma,
+        gamma=bench.tree.nodes if bench.tree else bench.gamma,
     )
 
 

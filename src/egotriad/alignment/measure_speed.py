@@ -6,9 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from egotriad.alignment.arms import Bench, evaluation_span
+from egotriad.alignment.arms import Bench, decode, evaluation_span
 from egotriad.alignment.proposers import DraftProposer
-from egotriad.alignment.speculate import Speculation, plain, speculate
+from egotriad.alignment.speculate import Speculation, plain
 from egotriad.alignment.speed import ClipSpeed, timed
 from egotriad.manifests import Clip
 from egotriad.models.conditioned import ConditionedLM
@@ -82,15 +82,7 @@ def _speculative(
         draws=draws,
         confidence=bench.confidence,
     )
-    return speculate(
-        target,
-        proposer,
-        gamma=bench.schedule,
-        max_new_tokens=bench.max_new_tokens,
-        eos_id=bench.target.eos_id,
-        sampling=bench.sampling,
-        draws=draws,
-    )
+    return decode(bench, target, proposer, draws)
 
 
 def _state(model: ConditionedLM, clip: Clip) -> DecoderState:

@@ -135,6 +135,11 @@ class DraftProposer:
         rows = torch.cat([first, self._feed(list(ids[:-1]))]) if len(ids) > 1 else first
         return rows[:, : self._vocabulary]
 
+    def release(self) -> SequenceState:
+        """The draft's state, back on its prefix, for somebody else."""
+        self._rollback_to(0)
+        return self._state
+
     def _choose(self, logits: Tensor, position: int) -> tuple[int, Tensor | None]:
         """An id, and the row it was drawn from when it was drawn."""
         if self._draws is None or self._sampling.greedy:

@@ -8,7 +8,7 @@ from typing import Any
 
 from egotriad.alignment.arms import DRAFT, ArmRun, ClipResult
 from egotriad.alignment.bootstrap import Interval
-from egotriad.alignment.cautions import cautions
+from egotriad.alignment.cautions import cautions, drafted_per_round
 from egotriad.alignment.cost import best_gamma, predicted_speedup
 from egotriad.alignment.evaluate import Evaluation
 from egotriad.manifests.files import write_text
@@ -136,7 +136,7 @@ def _cost(evaluation: Evaluation) -> dict[str, Any]:
     `o` is what remains of a measured round beyond drafting and verification, in target steps.
     """
     found, costs = evaluation.summary.arms[DRAFT].metrics, evaluation.costs
-    per_round = found.drafted / found.rounds
+    per_round = drafted_per_round(evaluation)
     alpha = found.alpha_conditional
     gamma, best = best_gamma(alpha or 0.0, costs.c, costs.v)
     speed = evaluation.speed

@@ -107,13 +107,41 @@ class LeanLlama:
             embeddings: (1, n, D).
             keep: how many of the last positions' logits are wanted.
         """
-        x, n = embeddings[0], embeddings.shape[1]
+        n = embeddings.shape[1]
         past, total = self.length, self.length + n
         self._reserve(total)
-        cos, sin = self._cos[past:total], self._sin[past:total]
         mask = None
-        if 1 < n < total:  # the first positions see what lies before them, and each other
-            mask = torch.ones((n, total), dtype=torch.bool, device=x.device).tril(past)
+        if 1 < n < total:  # every position sees what lies before it
+            mask = torch.ones((n, total), dtype=torch.bool, device=embeddings.device).tril(past)
+        return self._layers_on(
+            embeddings[0], self._cos[past:total], self._sin[past:total], mask, keep
+        )
+
+    def forward_tree(self, embeddings: Tensor, depths: list[int], seen: Tensor) -> Tensor:
+        """Appends n nodes of a tree: (n, V) logits.
+
+        Args:
+            embeddings: (1, n, D).
+            depths: position of each node behind the text so far (0 for its children).
+            seen: bool (n, S + n), which slots each node attends to; S slots are held already.
+        """
+        n = embeddings.shape[1]
+        self._reserve(self.length + n)
+        at = torch.tensor(depths, device=embeddings.device)
+        return self._layers_on(embeddings[0], self._cos[at], self._sin[at], seen, n)
+
+    def keep_slots(self, start: int, slots: list[int]) -> None:
+        """Of the slots from `start` on keeps these, moved together, in ascending order."""
+        if slots and slots != list(range(start, start + len(slots))):
+            at = torch.tensor(slots, device=self._buffers.device)
+            moved = self._buffers[:, :, :, at]
+            self._buffers[:, :, :, start : start + len(slots)] = moved
+        self.length = start + len(slots)
+
+    def _layers_on(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, keep: int
+    ) -> Tensor:
+        total = self.length + len(x)
         for index, layer in enumerate(self._layers):
             x = x + self._attend(index, layer, self._rms(x, layer.norm), cos, sin, mask)
             h = self._rms(x, layer.mlp_norm)

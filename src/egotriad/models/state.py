@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, LlamaForCausalLM
 
+from egotriad.manifests.errors import UsageError
 from egotriad.models.lean import LeanLlama, runs_lean
 
 __all__ = ["DecoderState", "wide"]
@@ -76,6 +77,14 @@ class LeanEngine:
         """Forgets the last n > 0 ids."""
         self._lean.length -= n
 
+    def feed_tree(self, ids: list[int], depths: list[int], seen: Tensor) -> Tensor:
+        """(n, V) logits after nodes of a tree; see `LeanLlama.forward_tree`."""
+        return self._lean.forward_tree(self._lean.embed(ids), depths, seen)
+
+    def keep(self, start: int, slots: list[int]) -> None:
+        """Of the positions from `start` on keeps these."""
+        self._lean.keep_slots(start, slots)
+
 
 class DecoderState:
     """Prefix and generated ids of one sequence in a KV cache (batch size 1).
@@ -95,6 +104,7 @@ class DecoderState:
     ) -> None:
         self.prefix_length = prefix.shape[1]
         self.length = 0
+        self._parents: list[int] = []  # of the nodes of a tree that hang on the text
         if runs_lean(decoder) if lean is None else lean:
             self._engine: Engine = LeanEngine(decoder, self.prefix_length)
         else:
@@ -113,6 +123,53 @@ class DecoderState:
             rows = self._engine.feed(ids, keep or len(ids))
         self.length += len(ids)
         return wide(rows)
+
+    def feed_tree(self, ids: list[int], parents: list[int]) -> Tensor:
+        """Appends nodes of a tree and returns (n, V): row i holds the logits after node i.
+
+        A node sees the text and its ancestors. Until `keep_nodes` only further nodes can be fed.
+
+        Args:
+            ids: one or more.
+            parents: index of each node's parent among all nodes of this tree, which comes before
+                it; -1 for one that follows the text.
+
+        Raises:
+            UsageError: when transformers runs the decoder, which has no such pass.
+        """
+        if not isinstance(self._engine, LeanEngine):
+            raise UsageError(
+                "a tree of drafts needs a plain LLaMA decoder (no adapters); draft a chain"
+            )
+        first, text = len(self._parents), self.prefix_length + self.length
+        self._parents += parents
+        device = self.prefix_logits.device
+        seen = torch.zeros((len(ids), text + len(self._parents)), dtype=torch.bool, device=device)
+        seen[:, :text] = True
+        depths = []
+        for row, node in enumerate(range(first, len(self._parents))):
+            path = self._path(node)
+            seen[row, [text + ancestor for ancestor in path]] = True
+            depths.append(text + len(path) - 1)
+        with torch.inference_mode():
+            return wide(self._engine.feed_tree(ids, depths, seen))
+
+    def keep_nodes(self, nodes: list[int]) -> None:
+        """Makes a path of the tree part of the text and forgets the other nodes."""
+        if self._parents and isinstance(self._engine, LeanEngine):
+            text = self.prefix_length + self.length
+            with torch.inference_mode():
+                self._engine.keep(text, [text + node for node in nodes])
+            self.length += len(nodes)
+        self._parents = []
+
+    def _path(self, node: int) -> list[int]:
+        """The node and its ancestors."""
+        path = []
+        while node >= 0:
+            path.append(node)
+            node = self._parents[node]
+        return path
 
     def rollback(self, n: int) -> None:
         """Forgets the last n generated ids."""
