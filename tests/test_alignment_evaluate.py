@@ -608,7 +608,7 @@ def test_schedules_and_confidence_change_rounds_and_never_texts(
         arms = wide.summary.arms[arm], chain.summary.arms[arm]
         assert arms[0].metrics.tau_incl_bonus >= arms[1].metrics.tau_incl_bonus
         assert arms[0].offline == arms[1].offline
-    assert arms[0].metrics.tau_incl_bonus > arms[1].metrics.tau_incl_bonus
+    assert arms[0].metrics != arms[1].metrics  # another arm than a chain, though as few passes
     with pytest.raises(UsageError, match="trees are greedy"):
         replace(tree, temperature=1.0)
     with pytest.raises(UsageError, match="schedule"):
