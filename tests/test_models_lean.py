@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from egotriad.manifests.errors import UsageError
+from egotriad.models.graphed import GraphedLlama
 from egotriad.models.lean import runs_lean
 from egotriad.models.state import DecoderState
 
@@ -99,3 +101,42 @@ def test_adapters_and_other_positions_are_left_to_the_library() -> None:
     assert not runs_lean(llama(hidden_act="gelu"))
     dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     assert not runs_lean(llama(rope_parameters=dynamic))
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_fixed_shapes_equal_the_lean_forward_and_serve_one_sequence_after_another(
+    kv_heads: int,
+) -> None:
+    model = llama(4, kv_heads)
+    runner = GraphedLlama(model, 200, most=5)
+    rng = np.random.default_rng(0)
+    for size in (11, 30, 7):
+        ours = DecoderState(model, prefix(size), runner=runner)
+        theirs = DecoderState(model, prefix(size))
+        for _ in range(25):
+            ids = rng.integers(0, 97, int(rng.integers(1, 8))).tolist()
+            keep = int(rng.integers(1, len(ids) + 1))
+            rows = theirs.feed(ids, keep=keep)
+            torch.testing.assert_close(ours.feed(ids, keep=keep), rows, atol=1e-5, rtol=1e-5)
+            n = int(rng.integers(0, min(4, theirs.length) + 1))
+            ours.rollback(n)
+            theirs.rollback(n)
+
+
+def test_rows_of_an_earlier_step_are_not_written_over() -> None:
+    model = llama()
+    state = DecoderState(model, prefix(5), runner=GraphedLlama(model, 40))
+    first = state.feed([5])
+    kept = first.clone()
+    state.feed([6])
+    assert torch.equal(first, kept)
+
+
+def test_a_full_buffer_is_an_error() -> None:
+    model = llama()
+    runner = GraphedLlama(model, 20)
+    state = DecoderState(model, prefix(20), runner=runner)
+    room = runner.capacity - 20
+    state.feed([5] * room)
+    with pytest.raises(UsageError, match=f"holds {runner.capacity} positions, need"):
+        state.feed([5])

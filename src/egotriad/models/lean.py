@@ -100,6 +100,10 @@ class LeanLlama:
         """(1, n, D) embeddings of ids."""
         return F.embedding(torch.tensor([ids], device=self._embed.device), self._embed)
 
+    def feed(self, ids: list[int], keep: int) -> Tensor:
+        """Appends ids: (keep, V) logits of the last of them."""
+        return self.forward(self.embed(ids), keep)
+
     def forward(self, embeddings: Tensor, keep: int) -> Tensor:
         """Appends n positions: (keep, V) logits of the last of them.
 
@@ -184,7 +188,8 @@ class LeanLlama:
             return
         longer = list(self._buffers.shape)
         longer[3] = positions + GROWTH
-        grown = self._buffers.new_empty(longer)
+        # Zeros: a slot that a mask hides must still hold a number.
+        grown = self._buffers.new_zeros(longer)
         grown[:, :, :, : self.length] = self._buffers[:, :, :, : self.length]
         self._buffers = grown
         at = torch.arange(longer[3], device=grown.device)[None]

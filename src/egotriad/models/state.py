@@ -62,16 +62,17 @@ class LibraryEngine:
 class LeanEngine:
     """The same operations without the library around them."""
 
-    def __init__(self, decoder: LlamaForCausalLM, capacity: int) -> None:
-        self._lean = LeanLlama(decoder, capacity)
+    def __init__(self, lean: LeanLlama) -> None:
+        self._lean = lean
 
     def start(self, prefix: Tensor) -> Tensor:
         """(1, V) logits after the prefix (1, P, D)."""
+        self._lean.length = 0
         return self._lean.forward(prefix, 1)
 
     def feed(self, ids: list[int], keep: int) -> Tensor:
         """(keep, V) logits after the last of some more ids."""
-        return self._lean.forward(self._lean.embed(ids), keep)
+        return self._lean.feed(ids, keep)
 
     def crop(self, n: int) -> None:
         """Forgets the last n > 0 ids."""
@@ -93,6 +94,8 @@ class DecoderState:
         decoder: a `LlamaForCausalLM` in eval mode.
         prefix: (1, P, D) embeddings of everything before the first generated id; run at once.
         lean: whether `egotriad.models.lean` runs it; where it can when not given.
+        runner: a `GraphedLlama` of this decoder that no other state uses any more; it takes over
+            the work, and its memory.
 
     Attributes:
         prefix_logits: (V,) float32 (float64 of a float64 model), logits of the first generated id.
@@ -100,13 +103,20 @@ class DecoderState:
     """
 
     def __init__(
-        self, decoder: LlamaForCausalLM, prefix: Tensor, *, lean: bool | None = None
+        self,
+        decoder: LlamaForCausalLM,
+        prefix: Tensor,
+        *,
+        lean: bool | None = None,
+        runner: LeanLlama | None = None,
     ) -> None:
         self.prefix_length = prefix.shape[1]
         self.length = 0
         self._parents: list[int] = []  # of the nodes of a tree that hang on the text
-        if runs_lean(decoder) if lean is None else lean:
-            self._engine: Engine = LeanEngine(decoder, self.prefix_length)
+        if runner is None and (runs_lean(decoder) if lean is None else lean):
+            runner = LeanLlama(decoder, self.prefix_length)
+        if runner is not None:
+            self._engine: Engine = LeanEngine(runner)
         else:
             self._engine = LibraryEngine(decoder)
         with torch.inference_mode():
