@@ -29,7 +29,7 @@ from egotriad.converters.dvs import PRESETS, DvsConfig, emulate
 from egotriad.converters.video import read_frames
 from egotriad.manifests import Events
 
-SIZES_WH = ((346, 260), (640, 480))
+SIZES = ("346x260", "640x480")
 FIELDS = ("luma", "t_us")
 Clip = tuple[NDArray[np.uint8], NDArray[np.float64]]
 # Modules that v2e imports for windows and file formats and the emulator itself never calls.
@@ -49,20 +49,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="timed runs of each arm")
     parser.add_argument("--frames", type=int, default=60, help="frames of each clip")
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument("--sizes", nargs="+", default=SIZES, help="width x height")
     parser.add_argument("--video", type=Path, nargs="*", default=[], help="real clips, any format")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     options = parser.parse_args()
     v2e = load_v2e(options.v2e) if options.v2e else None
     comparisons = []
-    for size_wh in SIZES_WH:
+    for size in options.sizes:
+        width, height = map(int, size.split("x"))
+        size_wh = width, height
         real = ((path.stem, decoded(path, options.frames, size_wh)) for path in options.video)
         for name, clip in itertools.chain(clips(options.frames, size_wh), real):
             for preset in options.presets:
-                title = f"{preset}: {name} {size_wh[0]}x{size_wh[1]}"
+                title = f"{preset}: {name} {size}"
                 comparison = run_case(title, clip, preset, v2e, options.rounds)
                 comparisons.append(comparison)
                 print(table([comparison]), flush=True)
-    where = environment(("numpy", "numba", "torch"))
+    where = environment(("numpy", "numba", "torch", "evlib", "eventify-dvs"))
     print(", ".join(f"{name} {value}" for name, value in where.items()))
     if options.json:
         write_json(options.json, comparisons, where)

@@ -66,7 +66,7 @@ def golden_emulator(golden: dict[str, np.ndarray]) -> DvsEmulator:
         leak_rate_map=golden.get("noise_rate_arr"),
     )
     if "scidvs_tau_arr" in golden:  # no public way: v2e cannot be given them either
-        emulator._maps = emulator._maps._replace(tau_s=golden["scidvs_tau_arr"].ravel())
+        emulator.maps = emulator.maps._replace(tau_s=golden["scidvs_tau_arr"].ravel())
     return emulator
 
 
@@ -288,7 +288,7 @@ def sample(name: str, seed: int) -> Sample:
     events = emulator._feed(frames, times_us)
     engine: Any = emulator._engine
     kind = next(kind for kind in KINDS if name.startswith(kind))
-    return KINDS[kind](entry, events, emulator._maps, getattr(engine, "_model", None))
+    return KINDS[kind](entry, events, emulator.maps, getattr(engine, "_model", None))
 
 
 def theirs(entry: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:

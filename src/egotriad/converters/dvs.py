@@ -84,8 +84,8 @@ def emulate(
         pos_thres_map: float32 (H, W), ON thresholds per pixel instead of drawn ones.
         neg_thres_map: float32 (H, W), OFF thresholds per pixel instead of drawn ones.
         leak_rate_map: float32 (H, W), factors on the leak rate instead of drawn ones.
-        backend: `cpu`; `v2ecore` for v2e itself, which the user has installed; `gpu` for a CUDA
-            device, which is not finished: it has never run on one.
+        backend: `cpu`; `gpu` for a CUDA device, which gives the same events (docs/gpu.md says how
+            far that has been checked); `v2ecore` for v2e itself, which the user has installed.
 
     Returns:
         Events in canonical order, their times in int64 microseconds on the clock of `times_s`,
@@ -120,6 +120,11 @@ class DvsEmulator:
     However a video is cut into pieces, the events of all pieces together are the same. One object
     per recording. Arguments are those of `emulate`.
 
+    Attributes:
+        config: parameters.
+        size_wh: width and height, pixels.
+        maps: what differs from pixel to pixel.
+
     Raises:
         UsageError: when the size or a map is unusable.
         MissingDependency: when the back end is not installed.
@@ -145,7 +150,7 @@ class DvsEmulator:
         self._backend = backend
         given = (pos_thres_map, neg_thres_map, leak_rate_map)
         _check_backend(backend, config, given)
-        self._maps = _maps(config, size_wh, given, seed=seed, recording=recording)
+        self.maps = _maps(config, size_wh, given, seed=seed, recording=recording)
         self._engine: Engine | None = None
         self._number = 0
         self._previous_us = 0.0
@@ -175,7 +180,9 @@ class DvsEmulator:
             # v2e leaves its previous time at zero after the first frame.
             self._previous_us = 0.0 if self.config.compat == "v2e" else float(times_us[0])
             frames, times_us, self._number = frames[1:], times_us[1:], 1
-        block = max(1, _BLOCK_PIXELS // (self.size_wh[0] * self.size_wh[1]))
+        # A device needs many pixels to be busy, and its engine cuts by itself.
+        most = frames.size if self._backend == "gpu" else _BLOCK_PIXELS
+        block = max(1, most // (self.size_wh[0] * self.size_wh[1]))
         starts = range(0, len(frames), block)
         parts = [self._advance(frames[k : k + block], times_us[k : k + block]) for k in starts]
         return parts[0] if len(parts) == 1 else concatenate(parts, self.size_wh)
@@ -189,7 +196,7 @@ class DvsEmulator:
         return Events(t_us=events.t_us, x=events.x, y=events.y, p=events.p, size_wh=self.size_wh)
 
     def _new_engine(self, frame: NDArray[Any], start_us: float) -> Engine:
-        config, maps, seed, recording = self.config, self._maps, self._seed, self._recording
+        config, maps, seed, recording = self.config, self.maps, self._seed, self._recording
         if self._backend == "gpu":
             from egotriad.converters.dvs_gpu import new_engine
 

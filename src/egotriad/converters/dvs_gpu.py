@@ -22,7 +22,7 @@ from egotriad.converters.dvs_gpu_pixels import LevelPixels, Pixels, WalkPixels
 from egotriad.converters.dvs_gpu_place import KEY_BITS, BatchEvents, new_clock
 from egotriad.converters.dvs_gpu_triton import interprets
 from egotriad.converters.dvs_noise import Maps
-from egotriad.converters.dvs_place import Columns
+from egotriad.converters.dvs_place import MAX_INTERVAL_US, Columns
 from egotriad.manifests.errors import MissingDependency, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GpuBatch", "GpuEngine", "new_engine"]
 
+_MOST_CLIPS = (1 << 16) - 1  # CUDA's limit of a grid's second side
+_MOST_PIXELS = (1 << 31) - 1  # of all clips: kernels number them in int32
 _PIECE_PIXELS = 1 << 28  # of all frames of a launch: some gigabytes with hits and keys
 
 
@@ -94,7 +96,13 @@ class GpuBatch:
                 "compat: got 'v2e' with more than thresholds, which runs on the CPU alone; use "
                 "backend 'cpu', or compat 'none'"
             )
+        if len(frames) > _MOST_CLIPS or frames.size > _MOST_PIXELS:
+            raise UsageError(
+                f"frames: got {frames.shape} (clips, H, W), need at most {_MOST_CLIPS} clips and "
+                f"{_MOST_PIXELS} pixels; make several batches"
+            )
         self.size_wh = frames.shape[2], frames.shape[1]
+        self._clips, self._kind = len(frames), "float32" if config.hdr else "uint8"
         self.device = _usable(device)
         self._pixels: Pixels = (
             LevelPixels(config, frames, maps, self.device)
@@ -109,17 +117,43 @@ class GpuBatch:
 
         Args:
             frames: (C, n, H, W), in host memory, or a tensor on the device, which saves the copy.
-            times_us: float64 (C, n + 1), borders of the frame intervals, microseconds.
+                n is one or more.
+            times_us: float64 (C, n + 1), borders of the frame intervals, microseconds, increasing
+                by at least one.
             number: index in the recording of the first of these frames.
 
         Returns:
             The events of one clip after the other, on the device.
 
         Raises:
-            UsageError: when the times of all clips together do not fit into sort keys.
+            UsageError: when frames or times are not as above, or the times of all clips together
+                do not fit into sort keys.
         """
+        self._check(frames, times_us)
         clock = new_clock(times_us, self.size_wh, self.device)
         return self._pixels.events(frames, times_us, number, clock)
+
+    def _check(self, frames: NDArray[Any] | Tensor, times_us: NDArray[np.float64]) -> None:
+        """Refuses what kernels would read beyond, before any state changes."""
+        kind, shape = str(frames.dtype).removeprefix("torch."), tuple(frames.shape)
+        width, height = self.size_wh
+        n = shape[1] if len(shape) == 4 else 0
+        if kind != self._kind or shape != (self._clips, max(n, 1), height, width):
+            raise UsageError(
+                f"frames: got {kind} {shape}, need {self._kind} "
+                f"({self._clips}, n, {height}, {width}) with n of 1 or more"
+            )
+        if times_us.dtype != np.float64 or times_us.shape != (self._clips, n + 1):
+            raise UsageError(
+                f"times_us: got {times_us.dtype} {times_us.shape}, need float64 "
+                f"{(self._clips, n + 1)}, borders of {n} intervals of each clip"
+            )
+        steps_us = np.diff(np.floor(times_us + 0.5))
+        if not ((steps_us >= 1) & (steps_us <= MAX_INTERVAL_US)).all():
+            raise UsageError(
+                f"times_us: got steps of {steps_us.min():.0f} to {steps_us.max():.0f} us, need "
+                f"1 to {MAX_INTERVAL_US} us"
+            )
 
 
 class GpuEngine:

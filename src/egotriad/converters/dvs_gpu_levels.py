@@ -51,7 +51,7 @@ def level_events(
             **EXACT,
         )
 
-    likely = _GROUP * n // 4
+    likely = _GROUP * n // 2
     found = stretches(scan, (clips, groups, n), words=1, likely=likely, device=levels.device)
     tables = (log_of_level, state.pos, state.neg)
     events = ordered(found, clock, pixels, _GROUP, slots=slots, tables=tables)
@@ -102,26 +102,28 @@ def _scan(
         log = tl.load(log_of_level + level)
         difference = log - base
         on, off = difference >= pos, -difference >= neg
-        loud = on | off
-        threshold = tl.where(on, pos, neg)
-        # Quotients are small: a rough one is right but for one, which exact products tell.
-        risen = tl.abs(difference)
-        count = tl.where(loud, risen / threshold, 0.0).to(tl.int32)
-        left = risen.to(tl.float64) - count.to(tl.float64) * threshold.to(tl.float64)
-        count += (left >= threshold.to(tl.float64)).to(tl.int32) - (left < 0).to(tl.int32)
-        count = tl.where(loud, count, 0)
-        word = lane << 17 | before << 9 | level << 1 | on.to(tl.int32)
-        word = base.to(tl.int32, bitcast=True).to(tl.int64) << 32 | word.to(tl.int64)
-        found = loud.to(tl.int32)
-        position = used + tl.cumsum(found, 0) - 1
-        kept, out = loud & (position < capacity), program * capacity + position
-        tl.store(hits + out, word, mask=kept)
-        tl.store(frame_of + out, tl.zeros_like(lane) + k, mask=kept)
-        used += tl.sum(found, 0)
-        tl.store(events_of + program * n + k, tl.sum(count, 0))
-        if slots:
-            tl.atomic_max(busiest_of + clip.to(tl.int64) * n + k, tl.max(count, 0))
-        base = base + count.to(tl.float32) * tl.where(on, threshold, -threshold)
+        found = (on | off).to(tl.int32)
+        events = 0
+        if tl.max(found, 0) > 0:
+            loud, threshold = on | off, tl.where(on, pos, neg)
+            # Quotients are small: a rough one is right but for one, which exact products tell.
+            risen = tl.abs(difference)
+            count = tl.where(loud, risen / threshold, 0.0).to(tl.int32)
+            left = risen.to(tl.float64) - count.to(tl.float64) * threshold.to(tl.float64)
+            count += (left >= threshold.to(tl.float64)).to(tl.int32) - (left < 0).to(tl.int32)
+            count = tl.where(loud, count, 0)
+            word = lane << 17 | before << 9 | level << 1 | on.to(tl.int32)
+            word = base.to(tl.int32, bitcast=True).to(tl.int64) << 32 | word.to(tl.int64)
+            position = used + tl.cumsum(found, 0) - 1
+            kept, out = loud & (position < capacity), program * capacity + position
+            tl.store(hits + out, word, mask=kept)
+            tl.store(frame_of + out, tl.zeros_like(lane) + k, mask=kept)
+            used += tl.sum(found, 0)
+            events = tl.sum(count, 0)
+            if slots:
+                tl.atomic_max(busiest_of + clip.to(tl.int64) * n + k, tl.max(count, 0))
+            base = base + count.to(tl.float32) * tl.where(on, threshold, -threshold)
+        tl.store(events_of + program * n + k, events)
         before = level
     tl.store(used_of + program, used)
     tl.store(base_after + state, base, mask=inside)

@@ -72,7 +72,7 @@ def stretches(
     clips, groups, n = shape
     used = torch.empty(clips * groups, dtype=torch.int32, device=device)
     events, busiest = used.new_empty((clips * groups, n)), used.new_ones(clips * n)
-    capacity = max(likely, 1)
+    capacity = _rounded(likely)
     while True:
         total = clips * groups * capacity
         hits = torch.empty((words, total), dtype=torch.int64, device=device)
@@ -81,7 +81,12 @@ def stretches(
         most = int(used.max())
         if most <= capacity:
             return found
-        capacity = most
+        capacity = _rounded(most)
+
+
+def _rounded(hits: int) -> int:
+    """A multiple of 16, so that Triton compiles kernels for one kind of capacity alone."""
+    return max(1, -(-hits // 16)) * 16
 
 
 def ordered(

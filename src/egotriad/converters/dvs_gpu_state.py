@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from egotriad.converters.compiled import compiled
 from egotriad.converters.counter_rng import mix
 from egotriad.converters.dvs_config import DvsConfig
 from egotriad.converters.dvs_noise import Maps
@@ -73,13 +74,13 @@ class WalkDrive(NamedTuple):
         log_of_level: float32 (257,).
         leak_factors: float32 (LEAK_FACTORS,), equally likely ratios of a leak to its mean.
         refractory_us: dead time after an event.
-        leak_keys: of each clip, the generator of the draws from `leak_factors`.
+        leak_keys: uint64 (C,), host array, generators of the draws from `leak_factors`.
     """
 
     log_of_level: "Tensor"
     leak_factors: "Tensor"
     refractory_us: float
-    leak_keys: tuple[np.uint64, ...]
+    leak_keys: NDArray[np.uint64]
 
 
 class ArrivalList(NamedTuple):
@@ -161,7 +162,7 @@ def walk_drive(drives: Sequence[Drive], device: str) -> WalkDrive:
         log_of_level=log_table(device),
         leak_factors=on_device(drives[0].leak_factors, device),
         refractory_us=drives[0].refractory_us,
-        leak_keys=tuple(drive.leak_key for drive in drives),
+        leak_keys=np.array([drive.leak_key for drive in drives], np.uint64),
     )
 
 
@@ -187,9 +188,10 @@ def walk_input(
     clips, n = length_us.shape
     decay = follow = None
     if config.cutoff_hz and not config.shapes_signal:
-        found = low_pass_tables(config.cutoff_hz, length_us.ravel())
-        decay, follow = (on_device(table.reshape(clips, n, 256), device) for table in found)
-    keys = [[np.uint64(mix(key, k)) for k in range(number, number + n)] for key in drive.leak_keys]
+        lengths_us, which = np.unique(length_us, return_inverse=True)  # few at a steady rate
+        there = on_device(which.reshape(clips, n), device)
+        found = low_pass_tables(config.cutoff_hz, lengths_us)
+        decay, follow = (on_device(table, device)[there] for table in found)
     return WalkInput(
         levels=levels,
         logs=logs,
@@ -198,6 +200,16 @@ def walk_input(
         begin_us=on_device(times_us[:, :-1], device),
         length_us=on_device(length_us, device),
         dead=on_device((drive.refractory_us / length_us).astype(np.float32), device),
-        leak_key=on_device(np.array(keys, np.uint64).view(np.int64), device),
+        leak_key=on_device(_frame_keys(drive.leak_keys, number, n), device),
         arrivals=None,
     )
+
+
+@compiled
+def _frame_keys(keys: NDArray[np.uint64], number: int, n: int) -> NDArray[np.int64]:
+    """Bits of the generators of n frames from `number` on, (C, n)."""
+    found = np.empty((keys.size, n), np.uint64)
+    for clip in range(keys.size):
+        for k in range(n):
+            found[clip, k] = mix(keys[clip], number + k)
+    return found.view(np.int64)

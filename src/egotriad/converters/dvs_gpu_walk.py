@@ -78,7 +78,7 @@ def walk_events(
             **EXACT,
         )
 
-    found = stretches(scan, (clips, groups, n), words=2, likely=GROUP * n // 4, device=device)
+    found = stretches(scan, (clips, groups, n), words=2, likely=GROUP * n // 2, device=device)
     events = ordered(found, clock, pixels, GROUP, slots=slots)
     return events, WalkState(*after, *state[_MOVED:])
 

@@ -6,14 +6,16 @@ frames of one call are walked block of pixels by block of pixels, all frames of 
 next block, so that the state of a block stays in the nearest cache.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
-from egotriad.converters.compiled import Int, compiled
+from egotriad.converters.compiled import compiled
 from egotriad.converters.dvs_place import Hits, more_hits
-from egotriad.converters.simd import LANES, outside, trailing_zeros
+from egotriad.converters.simd import BYTES, outside, store_rows_of_four, vectorised
+from egotriad.converters.simd_lanes import LANES, Lanes, Memory, bits, compress, count, select
 
 __all__ = ["LOOKUP_PER_LOG", "Levels", "Tables", "new_levels", "scan_levels"]
 
@@ -21,7 +23,18 @@ LOOKUP_PER_LOG = 512
 """Entries per natural-log unit of `Tables.level_of_log`: narrower than the gap of two levels."""
 
 _BLOCK = 8192
-_MARGIN_LOG = np.float32(1e-5)  # more than float32 rounding moves a sum of two log values
+_WIDEST = _BLOCK + LANES  # vectors are written past the last entry
+
+# Rows of the list of pixels that fire, float32 (ROWS, WIDEST); of the first five, the bits are
+# those of int32. Levels are luma.
+_PIXEL = 0
+_LEVEL, _LEVEL_BEFORE = 1, 2  # in this frame and the one before
+_LOW, _HIGH = 3, 4  # bounds after the events
+_BASE = 5  # memorised log value; then as it is after the events
+_POS, _NEG = 6, 7  # thresholds
+_ROWS = 8
+
+_MARGIN_LOG = 1e-5  # more than float32 rounding moves a sum of two log values
 
 
 class Tables(NamedTuple):
@@ -56,35 +69,27 @@ def new_levels(
     frame: NDArray[np.uint8], pos: NDArray[np.float32], neg: NDArray[np.float32], tables: Tables
 ) -> Levels:
     """State that has memorised `frame`, uint8 (P,), with thresholds of shape (P,)."""
-    padded = -(-frame.size // LANES) * LANES
+    padded = -(-frame.size // BYTES) * BYTES
     state = Levels(
         base=np.zeros(padded, np.float32),
-        pos=np.ones(padded, np.float32),
-        neg=np.ones(padded, np.float32),
+        pos=np.full(padded, np.inf, np.float32),
+        neg=np.full(padded, np.inf, np.float32),
         low=np.zeros(padded, np.uint8),
         high=np.full(padded, 255, np.uint8),
     )
     state.base[: frame.size] = tables.log_of_level[frame]
     state.pos[: frame.size], state.neg[: frame.size] = pos, neg
-    found = Found(
-        np.arange(frame.size, dtype=np.uint32),
-        state.base,
-        state.base,
-        state.base.copy(),
-        state.base,
-    )
-    _memorise(state, tables, found, frame.size)
+    _bound_all(state, tables)
     return state
 
 
-class Found(NamedTuple):
-    """Space for the pixels of one block that fire in one frame."""
-
-    pixel: NDArray[np.uint32]
-    log: NDArray[np.float32]
-    before: NDArray[np.float32]
-    base: NDArray[np.float32]
-    threshold: NDArray[np.float32]
+@compiled
+def _bound_all(state: Levels, tables: Tables) -> None:
+    bounds = np.empty((2, LANES), np.int32)
+    for start in range(0, state.base.size, LANES):
+        _bound(state, tables, tables.level_of_log.size - 1, bounds, start)
+        for i in range(LANES):
+            state.low[start + i], state.high[start + i] = bounds[0, i], bounds[1, i]
 
 
 @compiled
@@ -113,28 +118,17 @@ def scan_levels(
     n, pixels = frames.shape
     blocks = (pixels + _BLOCK - 1) // _BLOCK
     ends = np.empty((blocks, n), np.int64)
-    used = 0
-    found = Found(
-        np.empty(_BLOCK, np.uint32),
-        np.empty(_BLOCK, np.float32),
-        np.empty(_BLOCK, np.float32),
-        np.empty(_BLOCK, np.float32),
-        np.empty(_BLOCK, np.float32),
-    )
+    loud = np.empty((_ROWS, _WIDEST), np.float32)
+    used, last = 0, tables.level_of_log.size - 1
     for block in range(blocks):
         begin, end = block * _BLOCK, min((block + 1) * _BLOCK, pixels)
         for k in range(n):
-            number = _find(frames[k], state, begin, end, found.pixel)
-            if used + number > hits.events.size:
-                hits = more_hits(hits, used, number)
-            _look_up(frames[k], frames[k - 1] if k else previous, state, tables, found, number)
-            here = slice(used, used + number)
-            _fire(
-                found,
-                width,
-                Hits(hits.address[here], hits.events[here], hits.first[here], hits.step[here]),
-            )
-            _memorise(state, tables, found, number)
+            number = _find(frames[k], frames[k - 1] if k else previous, state, begin, end, loud)
+            if used + number + LANES > hits.shape[0]:
+                hits = more_hits(hits, used, number + LANES)
+            for start in range(0, number, LANES):
+                _fire(loud, tables, last, hits, width, start, used)
+            _memorise(state, loud, number)
             used += number
             ends[block, k] = used
     return hits, ends
@@ -142,73 +136,138 @@ def scan_levels(
 
 @compiled
 def _find(
-    frame: NDArray[np.uint8], state: Levels, begin: int, end: int, loud: NDArray[np.uint32]
-) -> Int:
-    """Puts the pixels from `begin` to `end` that are out of bounds into `loud`; their number."""
-    found = np.uint64(0)
-    whole = begin + (end - begin) // LANES * LANES
-    for start in range(begin, whole, LANES):
-        mask = outside(frame, state.low, state.high, start)
-        while mask != 0:
-            loud[found] = np.uint64(start) + trailing_zeros(mask)
-            found += np.uint64(1)
-            mask &= mask - np.uint64(1)
-    for pixel in range(whole, end):
-        if frame[pixel] < state.low[pixel] or frame[pixel] > state.high[pixel]:
-            loud[found] = pixel
-            found += np.uint64(1)
-    return np.int64(found)
-
-
-@compiled
-def _look_up(
     frame: NDArray[np.uint8],
     before: NDArray[np.uint8],
     state: Levels,
-    tables: Tables,
-    found: Found,
-    number: int,
+    begin: int,
+    end: int,
+    loud: NDArray[np.float32],
+) -> int:
+    """Lists the pixels from `begin` to `end` that are out of bounds; their number."""
+    number = 0
+    whole = begin + (end - begin) // BYTES * BYTES
+    for start in range(begin, whole, BYTES):
+        found = outside(frame, state.low, state.high, start)
+        part = start
+        while found:
+            if found & np.uint64(0xFFFF):
+                number = _list(frame, before, state, loud, part, number, np.int64(found))
+            found >>= np.uint64(LANES)
+            part += LANES
+    for part in range(whole, end, LANES):
+        found = np.uint64(0)
+        for pixel in range(part, min(part + LANES, end)):
+            level = frame[pixel]
+            fires = level < state.low[pixel] or level > state.high[pixel]
+            found |= np.uint64(fires) << np.uint64(pixel - part)
+        number = _list_last(frame, before, state, loud, part, number, np.int64(found))
+    return number
+
+
+@vectorised(types.int64)
+def _list(
+    frame: Memory, before: Memory, state: Any, loud: Memory, start: Any, number: Any, found: Any
+) -> Any:
+    """Lists those of the 16 pixels from `start` on whose bits are `found`; the new `number`."""
+    levels = (frame.load(start), before.load(start))
+    return _listed(levels, state, loud, start, number, bits(frame.builder, found))
+
+
+@vectorised(types.int64)
+def _list_last(
+    frame: Memory, before: Memory, state: Any, loud: Memory, start: Any, number: Any, found: Any
+) -> Any:
+    """The same where the frame may have fewer than 16 pixels left."""
+    where = bits(frame.builder, found)
+    levels = (frame.load(start, where), before.load(start, where))
+    return _listed(levels, state, loud, start, number, where)
+
+
+def _listed(
+    levels: tuple[Lanes, Lanes], state: Any, loud: Memory, start: Any, number: Any, where: Lanes
+) -> Any:
+    builder = where.builder
+    listed = {
+        _PIXEL: Lanes(builder, start).to("int32") + Lanes.counting(builder),
+        _LEVEL: levels[0],
+        _LEVEL_BEFORE: levels[1],
+        _BASE: state.base.load(start),
+        _POS: state.pos.load(start),
+        _NEG: state.neg.load(start),
+    }
+    for row, lanes in listed.items():
+        loud.row(row, _WIDEST, lanes).store(number, compress(lanes, where))
+    return builder.add(number, count(where))
+
+
+@vectorised(types.void)
+def _fire(
+    loud: Memory, tables: Any, last: Any, hits: Memory, width: Any, start: Any, used: Any
 ) -> None:
-    for i in range(number):
-        pixel = found.pixel[i]
-        found.log[i] = tables.log_of_level[frame[pixel]]
-        found.before[i] = tables.log_of_level[before[pixel]]
-        base, pos, neg = state.base[pixel], state.pos[pixel], state.neg[pixel]
-        found.base[i] = base
-        found.threshold[i] = pos if found.log[i] > base else -neg
+    """Records the events of 16 pixels listed, from entry `start` on; what they memorise."""
+    builder = loud.builder
+
+    def entry(row: int, kind: str = "float32") -> Lanes:
+        return loud.row(row, _WIDEST, kind).load(start)
+
+    pixel, base, pos, neg = entry(_PIXEL, "int32"), entry(_BASE), entry(_POS), entry(_NEG)
+    # Past the last entry anything may stand.
+    log = tables.log_of_level.gather(entry(_LEVEL, "int32") & 255)
+    before = tables.log_of_level.gather(entry(_LEVEL_BEFORE, "int32") & 255).to("float64")
+    on = log > base
+    threshold = select(on, pos, -neg)
+    # The quotient of two float32 is never rounded up to an integer in float64.
+    events = ((log - base).to("float64") / threshold.to("float64")).to("int32")
+    # A change of zero means that rounding of `base` left a whole threshold over: due at once.
+    change = log.to("float64") - before
+    per_change = select(change.equals(0), change, 1 / change)
+    first = (base.to("float64") + threshold.to("float64") - before) * per_change
+    step = threshold.to("float64") * per_change
+    per_row = 1 / Lanes(builder, width).to("float64")
+    y = ((pixel.to("float64") + 0.5) * per_row).to("int32")
+    x = pixel - y * Lanes(builder, width).to("int32")
+    columns = (y << 16 | x << 1 | on.to("int32"), events, first.to("float32"), step.to("float32"))
+    store_rows_of_four(hits, builder.add(used, start), columns)
+
+    base = base + events.to("float32") * threshold
+    low, high = _bounds(tables, last, base, pos, neg)
+    for row, lanes in {_BASE: base, _LOW: low, _HIGH: high}.items():
+        loud.row(row, _WIDEST, lanes).store(start, lanes)
+
+
+@vectorised(types.void)
+def _bound(state: Any, tables: Any, last: Any, bounds: Memory, start: Any) -> None:
+    """Puts the bounds of 16 pixels into `bounds`, int32 (2, 16)."""
+    operands = (state.base.load(start), state.pos.load(start), state.neg.load(start))
+    for k, lanes in enumerate(_bounds(tables, last, *operands)):
+        bounds.row(k, LANES, lanes).store(start.type(0), lanes)
+
+
+def _bounds(tables: Any, last: Any, base: Lanes, pos: Lanes, neg: Lanes) -> tuple[Lanes, Lanes]:
+    """Lowest and highest level at which pixels that have memorised `base` stay silent.
+
+    `last` is the last index of `tables.level_of_log`.
+    """
+
+    def level(log: Lanes, *, above: int) -> Lanes:
+        place, most = log * LOOKUP_PER_LOG, Lanes(log.builder, last).to("float32")
+        place = select(place < most, select(place > -1, place, place.of(-1)), most)
+        index = place.to("int32") + above
+        index = select(index > 0, index, index.of(0))
+        return tables.level_of_log.gather(select(index < most.to("int32"), index, most.to("int32")))
+
+    low = level(base - neg + _MARGIN_LOG, above=1)
+    high = level(base + pos - _MARGIN_LOG, above=0)
+    # The tables are right to within one level.
+    low = low + (base - tables.log_of_level.gather(low) >= neg).to("int32")
+    high = high + (tables.log_of_level.gather(high + 1) - base < pos).to("int32")
+    return low, high
 
 
 @compiled
-def _fire(found: Found, width: int, hits: Hits) -> None:
-    """Records the events of the pixels found; `found.base` becomes what they memorise."""
-    per_row = 1 / width
-    for i in range(hits.events.size):
-        log, base, threshold = found.log[i], found.base[i], found.threshold[i]
-        # The quotient of two float32 is never rounded up to an integer in float64.
-        count = np.int32(np.float64(log - base) / np.float64(threshold))
-        # A change of zero means that rounding of `base` left a whole threshold over: due at once.
-        change = np.float64(log) - found.before[i]
-        per_change = 1 / change if change != 0 else 0.0
-        y = np.int32((found.pixel[i] + 0.5) * per_row)
-        x = np.int32(found.pixel[i]) - y * np.int32(width)
-        hits.address[i] = y << 16 | x << 1 | (threshold > 0)
-        hits.events[i] = count
-        hits.first[i] = (np.float64(base) + threshold - found.before[i]) * per_change
-        hits.step[i] = threshold * per_change
-        found.base[i] = base + np.float32(count) * threshold
-
-
-@compiled
-def _memorise(state: Levels, tables: Tables, found: Found, number: int) -> None:
-    """Moves what the pixels found have memorised, and their bounds with it."""
-    log, last = tables.log_of_level, tables.level_of_log.size - 1
+def _memorise(state: Levels, loud: NDArray[np.float32], number: int) -> None:
+    """Gives the pixels listed what they memorise, and the bounds that follow from it."""
+    bases, lows, highs, marks = state.base, state.low, state.high, loud.view(np.int32)
     for i in range(number):
-        pixel = found.pixel[i]
-        base, pos, neg = found.base[i], state.pos[pixel], state.neg[pixel]
-        state.base[pixel] = base
-        up: Int = np.int64((base + pos - _MARGIN_LOG) * np.float32(LOOKUP_PER_LOG))
-        high = np.uint64(tables.level_of_log[np.uint64(max(min(up, last), 0))])
-        down: Int = np.int64((base - neg + _MARGIN_LOG) * np.float32(LOOKUP_PER_LOG)) + 1
-        low = np.uint64(tables.level_of_log[np.uint64(max(min(down, last), 0))])
-        state.high[pixel] = high + np.uint64(log[high + np.uint64(1)] - base < pos)
-        state.low[pixel] = low + np.uint64(base - log[low] >= neg)
+        pixel = marks[_PIXEL, i]
+        bases[pixel], lows[pixel], highs[pixel] = loud[_BASE, i], marks[_LOW, i], marks[_HIGH, i]

@@ -131,13 +131,13 @@ def shot_noise(
     lie 5.5 % lower in black.
     """
     pixels = pos.size
-    mean = (1 / pos.astype(np.float64)).sum() + (1 / neg.astype(np.float64)).sum()
-    weights = [1 / pos.astype(np.float64) / mean, 1 / neg.astype(np.float64) / mean]
+    weights = [1 / pos.astype(np.float64), 1 / neg.astype(np.float64)]
+    total = weights[0].sum() + weights[1].sum()
     per_us = np.zeros(-(-pixels // BLOCK))
     keep, other = np.empty(2 * pixels, np.float32), np.empty(2 * pixels, np.int32)
     for block in range(per_us.size):
         here = slice(block * BLOCK, min((block + 1) * BLOCK, pixels))
-        both = np.concatenate([weights[0][here], weights[1][here]])
+        both = np.concatenate([weights[0][here], weights[1][here]]) / total
         per_us[block] = rate_hz * pixels / 1e6 * both.sum()
         outcomes = slice(2 * here.start, 2 * here.stop)
         keep[outcomes], other[outcomes] = _alias_table(both / both.mean())

@@ -6,35 +6,48 @@ order (t, y, x, p). The intervals of successive frames share no microsecond: sor
 sorts the stream.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
 from egotriad.converters.compiled import Float, Int, compiled
+from egotriad.converters.simd import vectorised
+from egotriad.converters.simd_lanes import Lanes, Memory, select
 
-__all__ = ["MAX_INTERVAL_US", "MAX_SIDE", "Columns", "Hits", "more_hits", "no_hits", "place"]
+__all__ = [
+    "ADDRESS",
+    "EVENTS",
+    "FIRST",
+    "MAX_INTERVAL_US",
+    "MAX_SIDE",
+    "STEP",
+    "Columns",
+    "Hits",
+    "more_hits",
+    "no_hits",
+    "place",
+]
 
 # While a frame is sorted, one int64 holds time offset (31 bits) | y (15) | x (15) | p (1).
 MAX_SIDE, MAX_INTERVAL_US = 1 << 15, (1 << 31) - 1
 _ADDRESS_BITS = 31
 _SIDE = MAX_SIDE - 1
+_TOGETHER = 8  # events of a pixel whose keys are made at once
 
+Hits: TypeAlias = NDArray[np.int32]
+"""Pixels that fire, (n, 4), row-major within each frame and block of pixels; the last two columns
+hold the bits of float32."""
 
-class Hits(NamedTuple):
-    """Pixels that fire, row-major within each frame and block of pixels.
-
-    Attributes:
-        address: int32, y << 16 | x << 1 | p.
-        events: int32, how many.
-        first: float32, fraction of the frame interval at which the first event lies.
-        step: float32, fraction of the frame interval between successive events.
-    """
-
-    address: NDArray[np.int32]
-    events: NDArray[np.int32]
-    first: NDArray[np.float32]
-    step: NDArray[np.float32]
+ADDRESS = 0
+"""Column of `Hits`: y << 16 | x << 1 | p."""
+EVENTS = 1
+"""Column of `Hits`: how many events."""
+FIRST = 2
+"""Column of `Hits`: fraction of the frame interval at which the first event lies."""
+STEP = 3
+"""Column of `Hits`: fraction of the frame interval between successive events."""
 
 
 class Columns(NamedTuple):
@@ -48,23 +61,14 @@ class Columns(NamedTuple):
 
 def no_hits() -> Hits:
     """Space for no hits."""
-    return Hits(*(np.empty(0, dtype) for dtype in "iiff"))
+    return np.empty((0, 4), np.int32)
 
 
 @compiled
-def more_hits(hits: Hits, used: int, room: int) -> Hits:
-    """A copy with place for at least `room` more, and twice what there was."""
-    capacity = max(used + room, 2 * used)
-    grown = Hits(
-        np.empty(capacity, np.int32),
-        np.empty(capacity, np.int32),
-        np.empty(capacity, np.float32),
-        np.empty(capacity, np.float32),
-    )
-    grown.address[:used] = hits.address[:used]
-    grown.events[:used] = hits.events[:used]
-    grown.first[:used] = hits.first[:used]
-    grown.step[:used] = hits.step[:used]
+def more_hits(hits: Hits, used: Int, room: Int) -> Hits:
+    """A copy of those used with place for `room` more, and at least twice the place there was."""
+    grown = np.empty((max(used + room, 2 * hits.shape[0]), 4), np.int32)
+    grown[:used] = hits[:used]
     return grown
 
 
@@ -87,30 +91,30 @@ def place(
         once: no pixel has two entries in a frame; else those of a pixel follow each other.
     """
     blocks, n = ends.shape
-    total = hits.events[: ends[-1, -1]].sum() if n else 0
+    counts, busiest = _counted(hits, ends, slots, once)
+    total = counts.sum()
     t_us, p = np.empty(total, np.int64), np.empty(total, np.bool_)
     x, y = np.empty(total, np.uint16), np.empty(total, np.uint16)
-    keys, spare = np.empty(0, np.int64), np.empty(0, np.int64)
+    room = counts.max() + _TOGETHER if n else 0
+    keys, spare = np.empty(room, np.int64), np.empty(room, np.int64)
     starts = np.zeros(blocks, np.int64)
     starts[1:] = ends[: blocks - 1, n - 1]
     done = 0
     for k in range(n):
-        count, busiest = _counted(hits, starts, ends[:, k], once)
-        if keys.size < count + 1:
-            keys, spare = np.empty(2 * count + 1, np.int64), np.empty(2 * count + 1, np.int64)
+        count = counts[k]
         here = slice(done, done + count)
         events = Columns(t_us[here], x[here], y[here], p[here])
         first_us = int(np.floor(times_us[k] + 0.5)) + 1
         last_us = int(np.floor(times_us[k + 1] + 0.5)) - first_us
         lead_us, interval_us = times_us[k] - first_us + 0.5, times_us[k + 1] - times_us[k]
-        if slots and once and busiest <= interval_us:
-            slot_us = interval_us / busiest
+        if slots and once and busiest[k] <= interval_us:
+            slot_us = interval_us / busiest[k]
             _write_slots(
                 hits, starts, ends[:, k], events, keys, first_us, lead_us, slot_us, last_us
             )
         else:
             if slots:
-                slot_us = interval_us / busiest
+                slot_us = interval_us / busiest[k]
                 _slot_keys(hits, starts, ends[:, k], keys, lead_us, slot_us, last_us)
             else:
                 _crossing_keys(hits, starts, ends[:, k], keys, lead_us, interval_us, last_us)
@@ -125,26 +129,35 @@ def place(
 
 @compiled
 def _counted(
-    hits: Hits, starts: NDArray[np.int64], ends: NDArray[np.int64], once: bool
-) -> tuple[Int, Int]:
-    """Events of one frame and events of its busiest pixel."""
-    count: Int = 0
-    busiest: Int = np.int32(1)
-    for block in range(starts.size):
-        events = hits.events[starts[block] : ends[block]]
-        address = hits.address[starts[block] : ends[block]]
-        if once:
+    hits: Hits, ends: NDArray[np.int64], slots: bool, once: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Events of each frame and, for slots, of its busiest pixel."""
+    blocks, n = ends.shape
+    counts, busiest = np.zeros(n, np.int64), np.ones(n, np.int64)
+    begin = 0
+    for block in range(blocks):
+        for k in range(n):
+            events = hits[begin : ends[block, k], EVENTS]
             for h in range(events.size):
-                busiest = max(busiest, events[h])
-                count += events[h]
-        else:
-            before, in_pixel = np.int32(-1), np.int32(0)
-            for h in range(events.size):
-                in_pixel = (in_pixel if address[h] >> 1 == before else np.int32(0)) + events[h]
-                before = address[h] >> 1
-                busiest = max(busiest, in_pixel)
-                count += events[h]
-    return count, busiest
+                counts[k] += events[h]
+            if slots:
+                address = hits[begin : ends[block, k], ADDRESS]
+                busiest[k] = max(busiest[k], _most(address, events, once))
+            begin = ends[block, k]
+    return counts, busiest
+
+
+@compiled
+def _most(address: NDArray[np.int32], events: NDArray[np.int32], once: bool) -> Int:
+    """Events of the busiest pixel."""
+    most: Int = np.int32(0)
+    before, in_pixel = np.int32(-1), np.int32(0)
+    for h in range(events.size):
+        again = not once and address[h] >> 1 == before
+        in_pixel = events[h] + (in_pixel if again else np.int32(0))
+        before = address[h] >> 1
+        most = max(most, in_pixel)
+    return most
 
 
 @compiled
@@ -166,17 +179,18 @@ def _write_slots(
     done, left = 0, 0
     t_us = first_us + min(max(np.int64(lead_us + slot_us), 0), last_us)
     for block in range(starts.size):
-        address = hits.address[starts[block] : ends[block]]
-        number = hits.events[starts[block] : ends[block]]
-        t, p = events.t_us[done : done + address.size], events.p[done : done + address.size]
-        x, y = events.x[done : done + address.size], events.y[done : done + address.size]
-        for h in range(address.size):
-            t[h], p[h] = t_us, address[h] & 1
-            x[h], y[h] = (address[h] >> 1) & _SIDE, address[h] >> 16
-        for h in range(address.size):
-            rest[left] = np.int64(number[h] - 1) << _ADDRESS_BITS | np.int64(address[h])
-            left += number[h] > 1
-        done += address.size
+        here = hits[starts[block] : ends[block]]
+        size = here.shape[0]
+        t, p = events.t_us[done : done + size], events.p[done : done + size]
+        x, y = events.x[done : done + size], events.y[done : done + size]
+        for h in range(size):
+            address = here[h, ADDRESS]
+            t[h], p[h] = t_us, address & 1
+            x[h], y[h] = (address >> 1) & _SIDE, address >> 16
+        for h in range(size):
+            rest[left] = np.int64(here[h, EVENTS] - 1) << _ADDRESS_BITS | np.int64(here[h, ADDRESS])
+            left += here[h, EVENTS] > 1
+        done += size
     slot = 1
     while left:
         slot += 1
@@ -206,26 +220,36 @@ def _crossing_keys(
     last_us: Int,
 ) -> None:
     """Sort keys of one frame's events: microseconds after its first one, then the address."""
-    done = 0
+    done, values = 0, hits.view(np.float32)
     for block in range(starts.size):
-        here = slice(starts[block], ends[block])
-        address, events = hits.address[here], hits.events[here]
-        first, step = hits.first[here], hits.step[here]
-        for h in range(address.size):
-            begin_us, step_us = lead_us + first[h] * interval_us, step[h] * interval_us
-            # Most pixels have one event or two: both are written without asking, and what is one
-            # too many is overwritten.
-            keys[done] = _key(begin_us, last_us, address[h])
-            keys[done + 1] = _key(begin_us + step_us, last_us, address[h])
-            for i in range(2, events[h]):
-                keys[done + i] = _key(begin_us + i * step_us, last_us, address[h])
-            done += events[h]
+        for h in range(starts[block], ends[block]):
+            begin_us, step_us = values[h, FIRST] * interval_us, values[h, STEP] * interval_us
+            events = hits[h, EVENTS]
+            for i in range(0, events, _TOGETHER):
+                _put_keys(keys, done + i, lead_us + begin_us, step_us, i, last_us, hits[h, ADDRESS])
+            done += events
 
 
-@compiled
-def _key(exact_us: Float, last_us: Int, address: Int) -> Int:
-    offset_us = min(max(np.int64(exact_us), 0), last_us)
-    return offset_us << _ADDRESS_BITS | np.int64(address)
+@vectorised(types.void, width=_TOGETHER)
+def _put_keys(
+    keys: Memory,
+    at: Any,
+    begin_us: Lanes,
+    step_us: Lanes,
+    event: Any,
+    last_us: Any,
+    address: Any,
+) -> None:
+    """The keys of eight events of a pixel, of which the first is number `event`."""
+    builder = begin_us.builder
+    number = Lanes(builder, event, _TOGETHER) + Lanes.counting(builder, _TOGETHER).to("int64")
+    exact_us = begin_us + number.to("float64") * step_us
+    exact_us = select(number.equals(0), begin_us, exact_us)  # a step may be infinite
+    latest_us = Lanes(builder, last_us, _TOGETHER).to("float64")
+    exact_us = select(exact_us > 0, exact_us, exact_us.of(0))
+    offset_us = select(exact_us < latest_us, exact_us, latest_us).to("int32").to("int64")
+    pixel = Lanes(builder, address, _TOGETHER).to("int64")
+    keys.store(at, offset_us << _ADDRESS_BITS | pixel)
 
 
 @compiled
@@ -243,12 +267,13 @@ def _slot_keys(
     for block in range(starts.size):
         before, in_pixel = np.int32(-1), 0
         for h in range(starts[block], ends[block]):
-            address = hits.address[h]
+            address = hits[h, ADDRESS]
             in_pixel = in_pixel if address >> 1 == before else 0
             before = address >> 1
-            for _ in range(hits.events[h]):
+            for _ in range(hits[h, EVENTS]):
                 in_pixel += 1
-                keys[done] = _key(lead_us + in_pixel * slot_us, last_us, address)
+                offset_us = min(max(np.int64(lead_us + in_pixel * slot_us), 0), last_us)
+                keys[done] = offset_us << _ADDRESS_BITS | np.int64(address)
                 done += 1
 
 

@@ -5,7 +5,7 @@ two frames signal and leak are straight lines, so a pixel whose difference is in
 at the later frame has been silent, and that test is all that most pixels cost. After an event the
 reference follows the signal for the dead time, so the difference begins again at zero: on a
 straight line, all later events of the interval are equally far apart. Only pixels with shot noise
-or a fast leak need to be walked through the interval from event to event.
+need to be walked through the interval from event to event.
 
 Frames are walked block of pixels by block of pixels, as in `dvs_levels`.
 """
@@ -17,19 +17,46 @@ from numpy.typing import NDArray
 
 from egotriad.converters.compiled import Float, Int, compiled
 from egotriad.converters.counter_rng import mix
-from egotriad.converters.dvs_noise import BLOCK, Arrivals, ShotNoise, arrive
-from egotriad.converters.dvs_place import Hits, more_hits
-from egotriad.converters.dvs_walk_space import Interval, Space, new_space
-from egotriad.converters.simd import LANES, outside, trailing_zeros
+from egotriad.converters.dvs_noise import (
+    BLOCK,
+    Arrivals,
+    ShotNoise,
+    draw_arrivals,
+    most_arrivals,
+    new_arrivals,
+)
+from egotriad.converters.dvs_place import ADDRESS, EVENTS, FIRST, STEP, Hits, more_hits
+from egotriad.converters.dvs_walk_lanes import (
+    AFTER,
+    CHANGE,
+    DIFFERENCE,
+    LEAK,
+    LEAK_BITS,
+    MOST_LEAK,
+    NEG,
+    NOW,
+    ONE_LINE,
+    PIXEL,
+    POS,
+    ROWS,
+    SIMPLE,
+    START,
+    WIDEST,
+    Interval,
+    Look,
+    advance,
+    advance_last,
+    enlist,
+    enlist_last,
+    fire,
+)
+from egotriad.converters.simd_lanes import LANES
 
 __all__ = ["LEAK_FACTORS", "MOST_LEAK", "Drive", "Walk", "WalkFrames", "scan_walk"]
 
-_LEAK_BITS = 12
-LEAK_FACTORS = 1 << _LEAK_BITS
+LEAK_FACTORS = 1 << LEAK_BITS
 """Number of equally likely ratios of a leak to its mean."""
 
-MOST_LEAK = np.float32(16)
-"""A line is the signal's when the leak is at most 1 / this of it."""
 _DEAD = np.float32(np.inf)  # difference of a pixel in its dead time: it never looks silent
 
 
@@ -94,6 +121,30 @@ class WalkFrames(NamedTuple):
     number: int
 
 
+class _Space(NamedTuple):
+    """Room for what happens to a block of pixels in a frame interval.
+
+    Attributes:
+        steps: float32 (2, WIDEST), differences before the interval and their changes.
+        places: int64, first pixels of the vectors with loud pixels.
+        found: int64, a bit for each of those.
+        loud: float32 (ROWS, WIDEST), pixels that may have an event: see `dvs_walk_lanes`.
+        hits: int32 (WIDEST, 4), their events on straight lines, as in `Hits`.
+        head: int32 (BLOCK,), first arrival of each pixel, or -1.
+        noisy: uint16, a bit for each pixel of the array: whether it has an arrival.
+        arrivals: noise events.
+    """
+
+    steps: NDArray[np.float32]
+    places: NDArray[np.int64]
+    found: NDArray[np.int64]
+    loud: NDArray[np.float32]
+    hits: NDArray[np.int32]
+    head: NDArray[np.int32]
+    noisy: NDArray[np.uint16]
+    arrivals: Arrivals
+
+
 @compiled
 def scan_walk(
     frames: WalkFrames, width: int, state: Walk, drive: Drive, noise: ShotNoise, hits: Hits
@@ -114,239 +165,201 @@ def scan_walk(
         event.
     """
     n, pixels = frames.levels.shape
-    blocks = (pixels + BLOCK - 1) // BLOCK
-    ends = np.empty((blocks, n), np.int64)
-    space = new_space()
-    quiet = Arrivals(
-        np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.bool_), np.empty(0, np.int32)
+    ends = np.empty(((pixels + BLOCK - 1) // BLOCK, n), np.int64)
+    has_logs = frames.logs.shape[0] > 0
+    logs = frames.logs if has_logs else state.log.reshape(1, -1)
+    look = Look(frames.levels, _tables(frames, drive), logs, has_logs)
+    longest_us = np.diff(frames.times_us).max() if n else 0.0
+    space = _Space(
+        np.empty((2, WIDEST), np.float32),
+        np.empty(BLOCK // LANES + 1, np.int64),
+        np.empty(BLOCK // LANES + 1, np.int64),
+        np.empty((ROWS, WIDEST), np.float32),
+        np.empty((WIDEST, 4), np.int32),
+        np.full(BLOCK, -1, np.int32),
+        np.zeros(pixels // LANES + 1, np.uint16),
+        new_arrivals(most_arrivals(noise.per_us.max() * longest_us)),
     )
     used = 0
-    for block in range(blocks):
-        begin, end = block * BLOCK, min((block + 1) * BLOCK, pixels)
-        here = slice(begin, end)
-        part = Walk(
-            state.log[here],
-            state.lag[here],
-            state.difference[here],
-            state.wake_us[here],
-            state.pos[here],
-            state.neg[here],
-            state.leak[here],
-            state.mean_leak[here],
+    for block in range(ends.shape[0]):
+        hits, used = _scan_block(
+            block, frames, width, look, state, drive, noise, space, hits, used, ends[block]
         )
-        for k in range(n):
-            interval = Interval(
-                frames.times_us[k],
-                frames.times_us[k + 1] - frames.times_us[k],
-                begin,
-                width,
-                mix(drive.leak_key, frames.number + k),
-            )
-            levels = frames.levels[k, here]
-            if frames.logs.shape[0]:
-                space.log[: end - begin] = frames.logs[k, here]
-            else:
-                _look_up(levels, drive.log_of_level, space.log)
-            _ramp(part, space)
-            if frames.decay.shape[0]:
-                _look_up(levels, frames.decay[k], space.decay)
-                _look_up(levels, frames.follow[k], space.follow)
-                _low_pass(part, space)
-            _advance(part, space, np.float32(interval.length_us))
-            arrivals = quiet
-            if noise.per_us[block] > 0:
-                arrivals = arrive(
-                    noise, block, frames.number + k, interval.length_us, levels, space.head
-                )
-                for pixel in arrivals.pixel:
-                    space.loud[pixel] = 1
-            number = _find(part, space, interval)
-            dead = np.float32(drive.refractory_us / interval.length_us)
-            _fire(space, number, interval, dead)
-            if used + number > hits.events.size:
-                hits = more_hits(hits, used, number)
-            hits, used = _settle(part, space, number, interval, dead, drive, arrivals, hits, used)
-            part.difference[:] = space.after[: end - begin]
-            ends[block, k] = used
     return hits, ends
 
 
 @compiled
-def _look_up(
-    levels: NDArray[np.uint8], table: NDArray[np.float32], out: NDArray[np.float32]
-) -> None:
-    for i in range(levels.size):
-        out[i] = table[levels[i]]
+def _tables(frames: WalkFrames, drive: Drive) -> NDArray[np.float32]:
+    """Log intensity, decay and follow by level for each frame, (n, 256, 4)."""
+    tables = np.zeros((frames.levels.shape[0], 256, 4), np.float32)
+    tables[:, :, 0] = drive.log_of_level[:256]
+    if frames.decay.shape[0]:
+        tables[:, :, 1] = frames.decay
+        tables[:, :, 2] = frames.follow
+    return tables
 
 
 @compiled
-def _ramp(part: Walk, space: Space) -> None:
-    """Change of log intensity over the interval."""
-    log, change = space.log[: part.log.size], space.change[: part.log.size]
-    for i in range(log.size):
-        change[i] = log[i] - part.log[i]
-    part.log[:] = log
-
-
-@compiled
-def _low_pass(part: Walk, space: Space) -> None:
-    """Change of the low-passed signal from that of log intensity.
-
-    The response of a first-order low pass to a ramp. Loops over few arrays each: one loop over all
-    of them would not become vector instructions.
-    """
-    size = part.log.size
-    lag, change = space.lag[:size], space.change[:size]
-    decay, follow = space.decay[:size], space.follow[:size]
-    for i in range(size):
-        lag[i] = decay[i] * part.lag[i]
-    for i in range(size):
-        lag[i] -= follow[i] * change[i]
-    for i in range(size):
-        decay[i] = lag[i] - part.lag[i]
-    for i in range(size):
-        change[i] += decay[i]
-    part.lag[:] = lag
-
-
-@compiled
-def _advance(part: Walk, space: Space, interval_us: Float) -> None:
-    """Differences at the end of the interval if nothing happens before, and who is loud."""
-    size = part.log.size
-    change, after, loud = space.change[:size], space.after[:size], space.loud[:size]
-    for i in range(size):
-        change[i] += part.leak[i] * interval_us
-    for i in range(size):
-        after[i] = part.difference[i] + change[i]
-    for i in range(size):
-        loud[i] = (after[i] >= part.pos[i]) | (-after[i] >= part.neg[i])
-    space.loud[size:] = 0
-
-
-@compiled
-def _find(part: Walk, space: Space, interval: Interval) -> Int:
-    """Lists the loud pixels with what decides on their events; their number."""
-    number = np.uint64(0)
-    for place in range(0, part.log.size, LANES):
-        mask = outside(space.loud, space.zeros, space.zeros, place)
-        while mask != 0:
-            space.pixel[number] = np.uint64(place) + trailing_zeros(mask)
-            number += np.uint64(1)
-            mask &= mask - np.uint64(1)
-    for i in range(np.int64(number)):
-        pixel = space.pixel[i]
-        difference, after, slope = part.difference[pixel], space.after[pixel], space.change[pixel]
-        pos, neg = part.pos[pixel], part.neg[pixel]
-        start: Float = np.float32(0)
-        if difference == _DEAD:
-            start = np.float32((part.wake_us[pixel] - interval.begin_us) / interval.length_us)
-            difference, after = np.float32(0), slope
-        on = after >= 0
-        space.on[i], space.start[i] = on, start
-        space.threshold[i] = pos if on else neg
-        space.slope[i] = slope if on else -slope
-        space.left[i] = space.threshold[i] - (difference if on else -difference)
-    return np.int64(number)
-
-
-@compiled
-def _fire(space: Space, number: int, interval: Interval, dead: Float) -> None:
-    """Events of the loud pixels on their lines; what rounding has left over is due at once."""
-    per_row = 1 / interval.width
-    for i in range(number):
-        left, slope = max(space.left[i], np.float32(0)), space.slope[i]
-        rises = slope > 0
-        per_slope = 1 / slope if rises else np.float32(0)
-        first = space.start[i] + left * per_slope
-        step = space.threshold[i] * per_slope + dead
-        later = np.int32((1 - first) / step) if rises else np.int32(0)
-        happens = (first <= 1) & (rises | (left == 0))
-        space.first[i], space.step[i] = first, step
-        space.events[i] = later + 1 if happens else 0
-        pixel = interval.first_pixel + np.int64(space.pixel[i])
-        y = np.int32((pixel + 0.5) * per_row)
-        x = np.int32(pixel) - y * np.int32(interval.width)
-        space.address[i] = y << 16 | x << 1 | np.int32(space.on[i])
-
-
-@compiled
-def _settle(
-    part: Walk,
-    space: Space,
-    number: Int,
-    interval: Interval,
-    dead: Float,
+def _scan_block(
+    block: int,
+    frames: WalkFrames,
+    width: int,
+    look: Look,
+    state: Walk,
     drive: Drive,
-    arrivals: Arrivals,
+    noise: ShotNoise,
+    space: _Space,
     hits: Hits,
-    used: Int,
+    used: int,
+    ends: NDArray[np.int64],
 ) -> tuple[Hits, int]:
-    """Records the events of the loud pixels and leaves them as they are after.
-
-    `hits` has room for one hit of each of them, or becomes larger; returns it and the new `used`.
-    """
-    one, zero, length = np.float32(1), np.float32(0), np.float32(interval.length_us)
-    for i in range(number):
-        pixel = space.pixel[i]
-        was_dead = part.difference[pixel] == _DEAD
-        now, events = space.start[i], space.events[i]
-        change = space.slope[i] if space.on[i] else -space.slope[i]
-        arrival = space.head[pixel]
-        if arrival < 0 and events == 0 and not was_dead:
-            continue  # rounding made it loud
-        pos, neg = part.pos[pixel], part.neg[pixel]
-        difference = zero if was_dead else part.difference[pixel]
-        count = 0
-        # Several events on one line, unless it is steep by the leak, which each event renews.
-        one_line = events < 2 or part.leak[pixel] * length * MOST_LEAK <= space.slope[i]
-        if arrival < 0 and one_line:
-            if events > 0:
-                hits.address[used], hits.events[used] = space.address[i], events
-                hits.first[used], hits.step[used] = space.first[i], space.step[i]
-                used += 1
-                now = space.first[i] + np.float32(events - 1) * space.step[i] + dead
-                change += _renewed(part, pixel, drive, interval, 0) * length
-                difference, count = zero, 1
-            walks = not -neg < change * (one - now) < pos
-        else:
-            walks = True
-        space.head[pixel] = -1
-        while walks and now <= one:
-            # The next crossing: at once, or where the line meets a threshold.
-            on = change > 0 if -neg < difference < pos else difference > 0
-            left = (pos if on else neg) - (difference if on else -difference)
-            event = now + (left / abs(change) if left > 0 else zero)
-            while arrival >= 0 and arrivals.fraction[arrival] < now:
-                arrival = arrivals.follower[arrival]
-            if arrival >= 0 and not arrivals.fraction[arrival] >= event:
-                event, on = arrivals.fraction[arrival], arrivals.on[arrival]
-                arrival = arrivals.follower[arrival]
-            if not event <= one:
-                break
-            if used + number - i > hits.events.size:
+    """Takes one block of pixels through all frames; the hits and how many are used."""
+    # In here, taking an array out of a named tuple would count its references each time.
+    levels, times_us, pixels = frames.levels, frames.times_us, frames.levels.shape[1]
+    loud, head, noisy, arrivals = space.loud, space.head, space.noisy, space.arrivals
+    steps, places, found = space.steps, space.places, space.found
+    arriving, factors, wake_us = arrivals.pixel, drive.leak_factors, state.wake_us
+    begin, end = block * BLOCK, min((block + 1) * BLOCK, pixels)
+    whole = begin + (end - begin) // LANES * LANES
+    for k in range(ends.size):
+        length_us = times_us[k + 1] - times_us[k]
+        dead = np.float32(drive.refractory_us / length_us)
+        key = mix(drive.leak_key, frames.number + k)
+        interval = Interval(times_us[k], length_us, np.float32(length_us), dead, key)
+        noise_events = 0
+        if noise.per_us[block] > 0:
+            here = levels[k, begin:end]
+            noise_events = draw_arrivals(
+                noise, block, frames.number + k, length_us, here, head, arrivals
+            )
+            for i in range(noise_events):
+                pixel = begin + arriving[i]
+                noisy[pixel // LANES] |= np.uint16(1 << pixel % LANES)
+        # Where there are loud pixels is noted first: a branch on it would be guessed wrong often.
+        vectors, length = 0, interval.length
+        for start in range(begin, whole, LANES):
+            bits = advance(state, look, k, pixels, length, noisy, steps, start, start - begin)
+            places[vectors], found[vectors] = start, bits
+            vectors += bits != 0
+        number = 0
+        for i in range(vectors):
+            start = places[i]
+            number = enlist(state, steps, loud, start, start - begin, found[i], number)
+        if whole < end:
+            at = whole - begin
+            bits = advance_last(state, look, k, pixels, length, noisy, steps, whole, at)
+            number = enlist_last(state, steps, loud, whole, at, bits, number)
+        for start in range(0, number, LANES):
+            fire(loud, space.hits, interval, factors, wake_us, width, start, number - start)
+        done = -1
+        while done < number:
+            if done >= 0 or used + number > hits.shape[0]:
                 hits = more_hits(hits, used, number)
-            hits.address[used], hits.events[used] = space.address[i] & -2 | np.int32(on), 1
-            hits.first[used], hits.step[used] = event, zero
-            used += 1
-            change += _renewed(part, pixel, drive, interval, count) * length
-            count += 1
-            now, difference = event + dead, zero
-        space.after[pixel] = difference + change * (one - now)
-        if now > one:
-            space.after[pixel] = _DEAD
-            if now > space.start[i]:
-                part.wake_us[pixel] = interval.begin_us + np.float64(now) * interval.length_us
+            done, used = _settle(
+                max(done, 0), number, interval, state, drive, space, begin, hits, used
+            )
+        for i in range(noise_events):
+            noisy[(begin + arriving[i]) // LANES] = 0
+        ends[k] = used
     return hits, used
 
 
 @compiled
-def _renewed(part: Walk, pixel: int, drive: Drive, interval: Interval, number: Int) -> Float:
-    """Draws the leak of a pixel after its event `number` of an interval; by how much it grew."""
-    mean = part.mean_leak[pixel]
+def _settle(
+    done: int,
+    number: int,
+    interval: Interval,
+    state: Walk,
+    drive: Drive,
+    space: _Space,
+    begin: int,
+    hits: Hits,
+    used: int,
+) -> tuple[int, int]:
+    """Records the events of the loud pixels from entry `done` on; leaves them as they are after.
+
+    In one piece: to hand ten arrays to another function costs more than a pixel's events.
+
+    Returns:
+        The entry before which `hits` is full, or `number`; and how many hits are used.
+    """
+    one, zero, length, dead = np.float32(1), np.float32(0), interval.length, interval.dead
+    differences, leaks, wakes_us = state.difference, state.leak, state.wake_us
+    mean_leaks, factors = state.mean_leak, drive.leak_factors
+    loud, lines, head, values = space.loud, space.hits, space.head, hits.view(np.float32)
+    marks = loud.view(np.int32)
+    fractions, polarities = space.arrivals.fraction, space.arrivals.on
+    followers = space.arrivals.follower
+    for entry in range(done, number):
+        # Unsigned: numba looks twice at an index that may count from the end.
+        i, pixel = np.uint64(entry), np.uint64(marks[PIXEL, entry])
+        place = pixel - np.uint64(begin)
+        arrival, now = head[place], loud[NOW, i]
+        has, has_line = lines[i, EVENTS] > 0, arrival < 0 and marks[ONE_LINE, i]
+        if marks[SIMPLE, i] and arrival < 0:
+            # Copied without asking whether there are events: a wrong guess costs more.
+            _copy(lines, i, hits, used)
+            used += has
+            differences[pixel], leaks[pixel] = loud[AFTER, i], loud[LEAK, i]
+            if has and now > one:
+                wakes_us[pixel] = interval.begin_us + np.float64(now) * interval.length_us
+            continue
+        before, room, leak_before = used, hits.shape[0] - (number - entry - 1), leaks[pixel]
+        pos, neg, change, count = loud[POS, i], loud[NEG, i], loud[CHANGE, i], 0
+        difference = zero if loud[DIFFERENCE, i] == _DEAD else loud[DIFFERENCE, i]
+        if has_line and has:
+            # The leak that the last event on the line renews brings more.
+            _copy(lines, i, hits, used)
+            used += 1
+            leaks[pixel] = loud[LEAK, i]
+            change += (loud[LEAK, i] - leak_before) * length
+            difference, count = zero, 1
+        else:
+            now = loud[START, i]
+        while now <= one:
+            # The next crossing: at once, or where the line meets a threshold.
+            on = change > 0 if -neg < difference < pos else difference > 0
+            left = (pos if on else neg) - (difference if on else -difference)
+            event = now + (left / abs(change) if left > 0 else zero)
+            while arrival >= 0 and fractions[arrival] < now:
+                arrival = followers[arrival]
+            if arrival >= 0 and not fractions[arrival] >= event:
+                event, on = fractions[arrival], polarities[arrival]
+                arrival = followers[arrival]
+            if not event <= one:
+                break
+            if used == room:
+                leaks[pixel] = leak_before
+                return entry, before
+            hits[used, ADDRESS], hits[used, EVENTS] = lines[i, ADDRESS] & -2 | np.int32(on), 1
+            values[used, FIRST], values[used, STEP] = event, zero
+            used += 1
+            renewed = _renewed(mean_leaks[pixel], factors, interval.key, pixel, count)
+            change += (renewed - leaks[pixel]) * length
+            leaks[pixel] = renewed
+            count += 1
+            now, difference = event + dead, zero
+        differences[pixel] = difference + change * (one - now)
+        if now > one:
+            differences[pixel] = _DEAD
+            if now > loud[START, i]:
+                wakes_us[pixel] = interval.begin_us + np.float64(now) * interval.length_us
+        head[place] = -1
+    return number, used
+
+
+@compiled
+def _copy(lines: NDArray[np.int32], i: Int, hits: Hits, used: Int) -> None:
+    # All at once: one load and one store.
+    end = np.uint64(used)
+    row = lines[i, 0], lines[i, 1], lines[i, 2], lines[i, 3]
+    hits[end, 0], hits[end, 1], hits[end, 2], hits[end, 3] = row
+
+
+@compiled
+def _renewed(mean: Float, factors: NDArray[np.float32], key: Int, pixel: Int, number: Int) -> Float:
+    """The leak of a pixel after its event `number` of an interval."""
     if mean == 0:
-        return np.float32(0)
-    counter = np.int64(pixel) + interval.first_pixel + (number << 32)
-    draw = mix(interval.key, counter) >> np.uint64(64 - _LEAK_BITS)
-    before = part.leak[pixel]
-    part.leak[pixel] = mean * drive.leak_factors[draw]
-    return part.leak[pixel] - before
+        return mean
+    draw = mix(key, np.int64(pixel) + (number << 32)) >> np.uint64(64 - LEAK_BITS)
+    return mean * factors[draw]

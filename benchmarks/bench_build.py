@@ -1,0 +1,281 @@
+"""What a whole build costs: beside decoding alone, beside v2e, with two workers, over hours.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_build.py cost CLIP.mp4 --v2e PATH_TO_CHECKOUT
+    OMP_NUM_THREADS=1 python benchmarks/bench_build.py workers CLIP.mp4
+    OMP_NUM_THREADS=1 python benchmarks/bench_build.py memory CLIP.mp4 --minutes 120
+
+`cost`: CPU time of `build-shards gopro` (full event spans, 346x260, IMU, clocks compared, previews,
+packing, hashes) over that of decoding the clip and bringing it to the sensor's size. v2e runs as
+its program does without interpolation: OpenCV's reader, grey, resize, its emulator; no output.
+`workers`: several copies of the clip with one worker and with two. `memory`: the clip's video over
+and over as one long recording; resident memory of the builder while it goes.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import resource
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from bench_dvs import load_v2e
+from harness import compare, environment, table, write_json
+
+from egotriad.converters.dvs import DvsConfig
+from egotriad.converters.video import probe, read_frames
+from egotriad.manifests import Alignment, ImuTrack, Recording, SensorStream
+from egotriad.pipelines.build import BuildReport, build
+from egotriad.pipelines.dataset_gopro import DATASET, GoProOptions
+from egotriad.pipelines.engine import EngineConfig
+from egotriad.pipelines.engine_task import single_threaded
+from egotriad.pipelines.pack import pack
+from egotriad.pipelines.part import read_part
+from egotriad.pipelines.plan import BuildConfig
+from egotriad.pipelines.run_config import RunConfig
+
+SIZE_WH = (346, 260)
+SAMPLE_S = 1.0
+
+
+def main() -> None:
+    """Runs one benchmark, prints it, writes the JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("what", choices=("cost", "workers", "memory"))
+    parser.add_argument("video", type=Path, help="a GoPro clip")
+    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each arm")
+    parser.add_argument("--v2e", type=Path, help="folder that holds v2e's `v2ecore` package")
+    parser.add_argument("--copies", type=int, default=6, help="recordings for the workers")
+    parser.add_argument("--minutes", type=float, default=20.0, help="length of the long recording")
+    parser.add_argument("--json", type=Path, help="file for all numbers")
+    options = parser.parse_args()
+    single_threaded()
+    with tempfile.TemporaryDirectory(prefix="bench-build-") as scratch:
+        if options.what == "cost":
+            cost(options, Path(scratch))
+        elif options.what == "workers":
+            workers(options, Path(scratch))
+        else:
+            memory(options, Path(scratch))
+
+
+def build_clips(
+    videos: list[Path], out: Path, engine: EngineConfig | None = None, **changes: Any
+) -> BuildReport:
+    """Builds GoPro recordings into an empty folder."""
+    shutil.rmtree(out, ignore_errors=True)
+    options = GoProOptions(input=tuple(videos))
+    config = dataclasses.replace(BuildConfig(), **changes)
+    return build(DATASET, options, config, raw=out, out=out, engine=engine)
+
+
+def decode(video: Path) -> int:
+    """Decodes a video at the sensor's size; returns its frames."""
+    return sum(len(chunk.t_us) for chunk in read_frames(video, size_wh=SIZE_WH))
+
+
+def cost(options: argparse.Namespace, scratch: Path) -> None:
+    """CPU of a build beside that of decoding, and of v2e."""
+    out = scratch / "out"
+    report = build_clips([options.video], out)
+    parts = [read_part(marker) for marker in (out / "parts").glob("*.done.json")]
+    arms: dict[str, Callable[[], object]] = {
+        "decode, resize": lambda: decode(options.video),
+        "build": lambda: build_clips([options.video], scratch / "whole"),
+        "  no sync": lambda: build_clips([options.video], scratch / "unsynced", sync="off"),
+        "  packing": lambda: pack(
+            [part for part in parts if part is not None],
+            out / "parts",
+            scratch / "packed",
+            BuildConfig(),
+            title="bench",
+        ),
+    }
+    if options.v2e:
+        emulator_class = load_v2e(options.v2e)
+        arms["v2e"] = lambda: run_v2e(emulator_class, options.video)
+    frames = decode(options.video)
+    comparison = compare(
+        f"{options.video.name}: {frames} frames, {report.events:,} events in {report.clips} clips",
+        arms,
+        peer="decode, resize",
+        rounds=options.rounds,
+        work={"event": report.events},
+    )
+    print(table([comparison]))
+    least = {arm: min(seconds) for arm, seconds in comparison.seconds.items()}
+    print(f"build / (decode, resize): {least['build'] / least['decode, resize']:.2f}")
+    if options.v2e:
+        print(f"v2e / build: {least['v2e'] / least['build']:.1f}")
+    if options.json:
+        write_json(options.json, [comparison], environment(("numpy", "numba", "pyarrow", "av")))
+
+
+def run_v2e(emulator_class: Any, video: Path) -> int:
+    """v2e's way through a video, without files; returns the number of events."""
+    config = DvsConfig.preset("clean")
+    emulator = emulator_class(
+        pos_thres=config.pos_thres,
+        neg_thres=config.neg_thres,
+        sigma_thres=config.sigma_thres,
+        cutoff_hz=config.cutoff_hz,
+        leak_rate_hz=config.leak_rate_hz,
+        shot_noise_rate_hz=config.shot_noise_rate_hz,
+        refractory_period_s=config.refractory_period_s,
+        seed=1,
+        device="cpu",
+    )
+    reader = cv2.VideoCapture(str(video))
+    rate_hz = reader.get(cv2.CAP_PROP_FPS)
+    count = 0
+    for index in itertools.count():
+        there, frame = reader.read()
+        if not there:
+            return count
+        grey = cv2.resize(
+            cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), SIZE_WH, interpolation=cv2.INTER_AREA
+        )
+        events = emulator.generate_events(grey.astype(np.float64), index / rate_hz)
+        count += 0 if events is None else len(events)
+    return count
+
+
+def workers(options: argparse.Namespace, scratch: Path) -> None:
+    """Wall clock and CPU of one worker and of two on several recordings of one length."""
+    videos = []
+    for number in range(options.copies):
+        videos.append(scratch / f"clip-{number}.mp4")
+        shutil.copy(options.video, videos[-1])
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    cpu_s: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(options.rounds):
+        for count in seconds:
+            engine = EngineConfig(engine="processes", workers=count)
+            started, before = time.monotonic(), os.times()
+            build_parts_only(videos, scratch / "out", engine)
+            after = os.times()
+            seconds[count].append(time.monotonic() - started)
+            cpu_s[count].append(sum(after[:4]) - sum(before[:4]))
+            print(f"{count} workers: {seconds[count][-1]:.2f} s, CPU {cpu_s[count][-1]:.2f} s")
+    best, least = ({n: min(values) for n, values in x.items()} for x in (seconds, cpu_s))
+    print(f"two workers are {best[1] / best[2]:.2f}x one, with {least[2] / least[1]:.2f}x its CPU")
+    if options.json:
+        text = json.dumps({"wall_s": seconds, "cpu_s": cpu_s})
+        options.json.write_text(text + "\n", encoding="utf-8")
+
+
+def build_parts_only(videos: list[Path], out: Path, engine: EngineConfig) -> None:
+    """Builds recordings and packs nothing."""
+    shutil.rmtree(out, ignore_errors=True)
+    options = GoProOptions(input=tuple(videos))
+    run = RunConfig(partition="0/1")
+    build(DATASET, options, BuildConfig(), raw=out, out=out, engine=engine, run=run)
+
+
+class LongFilm:
+    """A dataset of one long recording: a video, and an IMU that nobody wore."""
+
+    name = "long"
+    licence_id = "own"
+
+    def __init__(self, video: Path) -> None:
+        self._video = video
+
+    def download(self, raw: Path, options: Any) -> None:
+        """Nothing to bring."""
+
+    def recordings(self, raw: Path, options: Any) -> list[Recording]:
+        """The one recording."""
+        duration_us = probe(self._video).duration_us
+        return [
+            Recording(
+                source=self.name,
+                source_version="1",
+                recording_id="long",
+                wearer=None,
+                video_path=self._video,
+                read_imu=lambda: noise_imu(duration_us),
+                narrations=(),
+                duration_us=duration_us,
+                license_id="own",
+                imu_kind="synthetic",
+                text_source="none",
+                align=Alignment(status="assumed"),
+                files=(self._video,),
+            )
+        ]
+
+
+def noise_imu(duration_us: int) -> ImuTrack:
+    """White noise and gravity at 200 Hz."""
+    t_us = np.arange(0, duration_us, 5000, dtype=np.int64)
+    rng = np.random.default_rng(0)
+    accel = rng.normal([[0.0], [0.0], [9.81]], 0.1, (3, len(t_us)))
+    gyro = rng.normal(0.0, 0.1, (3, len(t_us)))
+    return ImuTrack(
+        accel=SensorStream(t_us, accel), gyro=SensorStream(t_us, gyro), rate_hz=200.0, notes={}
+    )
+
+
+def loop_video(video: Path, path: Path, minutes: float) -> None:
+    """Writes a video's packets over and over, until the time is filled; nothing is re-encoded."""
+    with av.open(str(path), "w") as target:
+        stream, shift = None, 0
+        while stream is None or shift * stream.time_base < minutes * 60:
+            with av.open(str(video)) as source:
+                theirs = source.streams.video[0]
+                if stream is None:
+                    stream = target.add_stream_from_template(theirs)
+                    stream.time_base = theirs.time_base
+                for packet in source.demux(theirs):
+                    if packet.dts is None:
+                        continue
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = stream
+                    target.mux(packet)
+                shift += round(Fraction(theirs.duration))
+
+
+def memory(options: argparse.Namespace, scratch: Path) -> None:
+    """Resident memory of this process while it builds one long recording."""
+    film = scratch / "long.mp4"
+    loop_video(options.video, film, options.minutes)
+    samples: list[tuple[float, float]] = []
+    over = threading.Event()
+    started = time.monotonic()
+
+    def sample() -> None:
+        while not over.wait(SAMPLE_S):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            samples.append((time.monotonic() - started, pages * resource.getpagesize() / 1e6))
+
+    watcher = threading.Thread(target=sample)
+    watcher.start()
+    dataset: Any = LongFilm(film)
+    cpu_s = time.process_time()
+    report = build(dataset, {}, BuildConfig(), raw=scratch, out=scratch / "out")
+    cpu_s = time.process_time() - cpu_s
+    over.set()
+    watcher.join()
+    print(f"{report.hours:.3f} h, {report.events:,} events, {cpu_s:.0f} s of CPU")
+    for tenth in range(10):
+        chosen = samples[len(samples) * tenth // 10 : len(samples) * (tenth + 1) // 10]
+        print(f"  tenth {tenth}: at most {max(mb for _, mb in chosen):.0f} MB")
+    print(f"peak {max(mb for _, mb in samples):.0f} MB")
+    if options.json:
+        facts = {"hours": report.hours, "events": report.events, "cpu_s": cpu_s}
+        options.json.write_text(json.dumps(facts | {"rss_mb": samples}) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
