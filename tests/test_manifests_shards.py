@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_columns_have_the_chosen_encodings_and_checksums(
         "imu.list.element.list.element": "BYTE_STREAM_SPLIT",
         "ev_t.list.element": "DELTA_BINARY_PACKED",
         "ev_x.list.element": "BYTE_STREAM_SPLIT",
-        "ev_y.list.element": "DELTA_BINARY_PACKED",
+        "ev_y.list.element": "BYTE_STREAM_SPLIT",
         "ev_p.list.element": "PLAIN",
         "ev_ms_to_idx.list.element": "DELTA_BINARY_PACKED",
     }
@@ -229,3 +230,37 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> 
         write_and_fail()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_plain_readers_read_every_encoding(
+    toy_clips: Callable[..., list[Clip]], tmp_path: Path
+) -> None:
+    duckdb, polars = pytest.importorskip("duckdb"), pytest.importorskip("polars")
+    clips = toy_clips(4)
+    out = write_build(clips, tmp_path / "b")
+    rows = duckdb.sql(
+        f"SELECT ev_t, ev_x, ev_y, ev_p FROM '{out}/events/*.parquet' ORDER BY window_id"
+    ).fetchall()
+    lists = polars.read_parquet(f"{out}/events/*.parquet").sort("window_id")
+    for number, clip in enumerate(sorted(clips, key=lambda clip: clip.window_id)):
+        events = clip.events
+        need = [array.tolist() for array in (events.t_us, events.x, events.y, events.p)]
+        assert list(rows[number]) == need
+        assert [lists[name][number].to_list() for name in ("ev_t", "ev_x", "ev_y", "ev_p")] == need
+
+
+@pytest.mark.parametrize("needed", ["pyarrow", "duckdb", "polars", "datasets"])
+def test_the_examples_of_the_formats_page_run_as_they_stand(
+    toy_clips: Callable[..., list[Clip]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    needed: str,
+) -> None:
+    pytest.importorskip(needed)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    page = (Path(__file__).parents[1] / "docs" / "shards.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (example,) = (block for block in blocks if re.match(rf"(import|from) {needed}\b", block))
+    write_build(toy_clips(4), tmp_path / "shards")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "docs/shards.md", "exec"), {"__name__": "example"})

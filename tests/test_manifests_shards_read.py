@@ -14,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from egotriad.manifests import Clip, Events, Span
+from egotriad.manifests import Clip, Events, Span, shards_events
 from egotriad.manifests import shards_read as module
 from egotriad.manifests.errors import MissingDependency, ShardError, UsageError
 from egotriad.manifests.files import sha256_file
@@ -198,10 +199,29 @@ def test_a_span_reads_one_row_group_of_the_events(
     reader = ShardReader(write_build(toy_clips(6), tmp_path, shards=1))
     reader.clip(0)
     asked = []
-    read = module.read_group
-    monkeypatch.setattr(module, "read_group", lambda *args: asked.append(args[1:3]) or read(*args))
+    read = shards_events.read_group
+    monkeypatch.setattr(
+        shards_events, "read_group", lambda *args: asked.append(args[1:3]) or read(*args)
+    )
     reader.events(2, Span(1_500_000, 1_000))
     assert asked == [(2, "events/train-00000-of-00001.parquet")]
+
+
+def test_events_of_another_writers_encodings_are_read_as_well(
+    toy_clips: MakeClips, tmp_path: Path
+) -> None:
+    clips = toy_clips(3)
+    file = write_build(clips, tmp_path, shards=1) / "events" / "train-00000-of-00001.parquet"
+    rows = [pq.ParquetFile(file).read_row_group(group) for group in range(3)]
+    with pq.ParquetWriter(file, rows[0].schema, compression="lz4") as writer:
+        for row in rows:
+            writer.write_table(row)
+    reader = ShardReader(tmp_path)
+    for index, clip in enumerate(clips):
+        assert reader.events(index).same_as(clip.events)
+        span = clip.event_spans[0]
+        some = clip.events.between(span.start_us, span.end_us)
+        assert reader.events(index, span).same_as(some)
 
 
 def test_tables_of_two_builds_are_told_apart(toy_clips: MakeClips, tmp_path: Path) -> None:

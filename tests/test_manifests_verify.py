@@ -25,8 +25,9 @@ from egotriad.manifests.files import (
     write_text,
 )
 from egotriad.manifests.rows import event_table, window_table
-from egotriad.manifests.schema import TABLES, file_metadata, writer_options
+from egotriad.manifests.schema import SCHEMA_VERSION, TABLES, file_metadata, writer_options
 from egotriad.manifests.shards import TableWriter
+from egotriad.manifests.shards_qa import QuestionAnswer, qa_table, read_qa
 from egotriad.manifests.verify import Finding, VerifyReport, verify
 from egotriad.manifests.verify_events import first_disorder
 from egotriad.manifests.verify_text import private_text
@@ -37,7 +38,20 @@ from egotriad.pipelines.plan import BuildConfig
 CONFIG = BuildConfig()
 WINDOWS = "data/train-00000-of-00001.parquet"
 EVENTS = "events/train-00000-of-00001.parquet"
+QUESTIONS = "data_qa/train-00000-of-00001.parquet"
 HELD_OUT = "data/test-00000-of-00001.parquet"
+
+
+def asked(clip: Clip, **changes: Any) -> QuestionAnswer:
+    """A question about a clip."""
+    facts = {
+        "qa_id": f"{clip.window_id}/0",
+        "window_id": clip.window_id,
+        "question": "What does C do?",
+        "answer": clip.narration,
+        "task": "activity",
+    }
+    return QuestionAnswer(**facts | changes)
 
 
 def write_part(clips: list[Clip], folder: Path) -> Part:
@@ -49,9 +63,11 @@ def write_part(clips: list[Clip], folder: Path) -> Part:
         with TableWriter(folder / file, table, **options) as writer:
             if table == "windows":
                 writer.write(window_table(clips, [None] * len(clips), list(range(len(clips)))))
-            else:
+            elif table == "events":
                 for clip in clips:
                     writer.write(event_table(clip))
+            else:
+                writer.write(qa_table([asked(clip) for clip in clips]))
     return Part(
         recording=name,
         wearer=first.wearer,
@@ -61,7 +77,10 @@ def write_part(clips: list[Clip], folder: Path) -> Part:
         rows=len(clips),
         event_count=sum(len(clip.events) for clip in clips if clip.events),
         duration_us=sum(clip.duration_us for clip in clips),
-        files={file: {"bytes": (folder / file).stat().st_size} for file in files.values()},
+        files={
+            file: {"bytes": (folder / file).stat().st_size, "sha256": sha256_file(folder / file)}
+            for file in files.values()
+        },
         sources=[],
         rejected=[{"window_id": "toy/x", "reason": "imu-gap", "message": "a gap"}],
     )
@@ -132,7 +151,7 @@ def rewrite(out: Path, path: str, edit: Callable[[pa.Table], pa.Table]) -> None:
     file = pq.ParquetFile(out / path)
     groups = [file.read_row_group(group) for group in range(file.num_row_groups)]
     file.close()
-    table = "windows" if path.startswith("data") else "events"
+    table = {"data": "windows", "events": "events", "data_qa": "qa"}[path.partition("/")[0]]
     with TableWriter(out / path, table, builder="test 1", config_hash=CONFIG.hash) as writer:
         for group in groups:
             writer.write(edit(group))
@@ -179,7 +198,7 @@ def test_progress_counts_shards(sound: Path) -> None:
 def test_every_flipped_bit_and_every_cut_names_its_file_and_no_other(build: Path) -> None:
     rng = random.Random(5)
     files = [path for path in sorted(build.rglob("*")) if path.is_file()]
-    assert len(files) == 11  # every output file there is
+    assert len(files) == 13  # every output file there is
     for trial in range(240):
         path = files[trial % len(files)]
         whole = path.read_bytes()
@@ -403,8 +422,7 @@ def test_another_schema_version_is_refused_with_the_way_out(build: Path) -> None
     write_table(build, WINDOWS, older)
     finding = next(f for f in verify(build).findings if f.file == WINDOWS)
     assert (finding.what, finding.got) == ("schema-version", "1.0.0")
-    assert "read it with egotriad 0" in finding.need
-    assert "or upgrade it: run build-shards again" in finding.need
+    assert finding.need == f"{SCHEMA_VERSION}; run egotriad upgrade-shards OLD NEW"
 
 
 def test_metadata_that_is_not_the_codes_own_is_found(build: Path) -> None:
@@ -438,7 +456,7 @@ def test_the_manifest_must_say_what_the_files_hold(build: Path) -> None:
 
 
 def test_a_gap_in_a_series_of_files_is_found(build: Path) -> None:
-    for folder in ("data", "events"):
+    for folder in ("data", "events", "data_qa"):
         file = build / folder / "train-00000-of-00001.parquet"
         file.rename(file.with_name("train-00000-of-00002.parquet"))
     for name in ("manifest.jsonl", "SHA256SUMS"):
@@ -446,7 +464,7 @@ def test_a_gap_in_a_series_of_files_is_found(build: Path) -> None:
         write_text(build / name, text.replace("train-00000-of-00001", "train-00000-of-00002"))
     reseal(build)
     series = [f for f in verify(build).findings if f.what == "series"]
-    assert [f.where for f in series] == ["data/train-*", "events/train-*"]
+    assert [f.where for f in series] == ["data/train-*", "data_qa/train-*", "events/train-*"]
     assert series[0].need == "2, numbered from 0"
 
 
@@ -559,3 +577,52 @@ def test_the_metadata_of_a_shard_holds_no_private_text() -> None:
     for table in TABLES:
         for value in file_metadata(table, builder="egotriad 0", config_hash="0").values():
             assert not list(private_text(value.decode()))
+
+
+def test_questions_come_back_split_by_split(sound: Path, toy_clips: Callable[..., Any]) -> None:
+    made = toy_clips(18)
+    told = [asked(made[index]) for index in (16, 17)]
+    assert list(read_qa(sound, split="test")) == told
+    assert len(list(read_qa(sound))) == 6
+    with pytest.raises(ShardError, match="holds no questions in split 'validation'"):
+        next(read_qa(sound, split="validation"))
+
+
+def test_a_question_about_no_window_of_its_split_is_found(build: Path) -> None:
+    (held_out, *_) = read_qa(build, split="test")
+    rewrite(build, QUESTIONS, setting("window_id", lambda _: held_out.window_id, row=1))
+    finding = only(verify(build))
+    assert (finding.file, finding.what, finding.row) == (QUESTIONS, "qa-window", 1)
+    assert finding.got == f"{held_out.window_id} in test"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [
+        ("qa_id", "toy/rec0/000003200000-003200000/0", "duplicate"),
+        ("answer", "  ", "qa-text"),
+        ("question", "What is in /home/anna/films?", "private"),
+    ],
+)
+def test_a_wrong_question_is_named_with_its_row(
+    build: Path, column: str, value: str, what: str
+) -> None:
+    rewrite(build, QUESTIONS, setting(column, lambda _: value))
+    findings = [finding for finding in verify(build).findings if finding.file == QUESTIONS]
+    assert [f.what for f in findings] == [what]
+    assert findings[0].row is not None
+
+
+def test_the_manifest_must_tell_the_truth_about_questions(build: Path) -> None:
+    lines = [json.loads(line) for line in (build / "manifest.jsonl").read_text().splitlines()]
+    lines[0] |= {"rows": 9}
+    assert lines[0]["path"] == "data/test-00000-of-00001.parquet"
+    lines[2] |= {"last_window_id": "x"}
+    assert lines[2]["config"] == "qa"
+    write_text(build / "manifest.jsonl", "".join(canonical_json(line) + "\n" for line in lines))
+    reseal(build)
+    found = {(finding.file, finding.where) for finding in verify(build).findings}
+    assert found == {
+        ("manifest.jsonl", f"{lines[0]['path']} rows"),
+        ("manifest.jsonl", f"{lines[2]['path']} last_window_id"),
+    }

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from egotriad.manifests import Clip, Span
 from egotriad.manifests.errors import ClipRejected, UsageError
-from egotriad.manifests.plugins import DRAFTS, ENCODERS, TARGETS
+from egotriad.manifests.plugins import DRAFTS, TARGETS
 from egotriad.models.conditioned import ConditionedLM
 from egotriad.models.decoder import DecoderConfig
 from egotriad.models.draft_imu import ImuDraft, ImuDraftConfig
@@ -20,7 +20,12 @@ from egotriad.models.target_tiny import TinyTarget, TinyTargetConfig
 from egotriad.models.tokenizer import train_tokenizer
 
 SMALL = DecoderConfig(hidden_size=32, intermediate_size=48, layers=2, heads=2)
-KINDS = [(TARGETS, name) for name in TARGETS.names()] + [(DRAFTS, name) for name in DRAFTS.names()]
+KINDS = [
+    (plugins, name)
+    for plugins in (TARGETS, DRAFTS)
+    for name in plugins.names()
+    if issubclass(plugins.load(name), ConditionedLM)  # recorded texts have no decoder
+]
 every_model = pytest.mark.parametrize(("plugins", "name"), KINDS, ids=[name for _, name in KINDS])
 
 
@@ -32,7 +37,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def build(plugins: object, name: str, tokenizer: PreTrainedTokenizerFast) -> ConditionedLM:
     model_class = plugins.load(name)
     with torch_stream(0, name):
-        model = model_class(replace(model_class.Config(), decoder=SMALL), tokenizer)
+        model = model_class(replace(model_class.small(), decoder=SMALL), tokenizer)
         with torch.no_grad():  # larger embeddings, so that random models say different things
             model.decoder.get_input_embeddings().weight.mul_(20)
     return model.eval()
@@ -251,28 +256,13 @@ def test_the_full_size_target_has_the_documented_shape(
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(0.38e6, rel=0.1)
 
 
-@pytest.mark.parametrize("name", ENCODERS.names())
-def test_an_encoder_keeps_its_contract(name: str) -> None:
-    encoder_class = ENCODERS.load(name)
-    with torch_stream(0, name):
-        encoder = encoder_class(encoder_class.Config()).eval()
-        imu = torch.randn(3, 6, encoder.contract.samples)
-    encoder.fit_normalisation(imu)
-    features = encoder(imu)
-    assert features.shape[0] == 3
-    assert features.shape[2] == encoder.width
-    torch.testing.assert_close(features[1:2], encoder(imu[1:2]), atol=1e-5, rtol=1e-4)
-    features.sum().backward()
-    assert all(p.grad is not None and p.grad.any() for p in encoder.parameters())
-
-
 def test_the_imu_draft_prepares_the_window_around_the_spans_centre(
     tokenizer: PreTrainedTokenizerFast, toy_clips: Callable[[int], list[Clip]]
 ) -> None:
     model = build(DRAFTS, "imu", tokenizer)
     clip = toy_clips(1)[0]
     ramp = clip.imu.data.copy()
-    ramp[:] = (torch.arange(640) / 200.0).numpy()
+    ramp[0] = (torch.arange(640) / 200.0).numpy()
     clip = replace(clip, imu=replace(clip.imu, data=ramp))
     window = model.prepare(clip, Span(1_550_000, 100_000))  # centre 1.6 s: 0.1 .. 3.1 s
     assert window.shape == (6, 150)

@@ -8,7 +8,7 @@ import torch
 
 from egotriad.manifests.errors import UsageError
 from egotriad.models.seeding import numpy_generator, torch_stream
-from egotriad.models.settings import settings_from_json, settings_to_json
+from egotriad.models.settings import ADDED_LATER, settings_from_json, settings_to_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,18 @@ def test_unknown_and_missing_fields_are_named() -> None:
         UsageError, match=r"Inner: unknown fields \[\], missing fields \['widths'\]"
     ):
         settings_from_json(Outer, {"name": "y", "inner": {}})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grown(Outer):
+    depth: int = field(default=1, metadata=ADDED_LATER)
+
+
+def test_files_from_before_a_field_was_added_mean_its_default() -> None:
+    assert settings_from_json(Grown, settings_to_json(Outer())) == Grown(depth=1)
+    assert settings_from_json(Grown, {**settings_to_json(Outer()), "depth": 2}).depth == 2
+    with pytest.raises(UsageError, match=r"missing fields \['inner'\]"):
+        settings_from_json(Grown, {"name": "y"})
 
 
 def test_a_users_partial_settings_take_the_defaults() -> None:

@@ -19,6 +19,7 @@ from egotriad.pipelines.card_front import front_matter
 from egotriad.pipelines.card_yaml import to_yaml
 from egotriad.pipelines.dataset_simulated import Simulated
 from egotriad.pipelines.describe import DESCRIPTIONS, describe
+from egotriad.pipelines.facts import facts_of
 from egotriad.pipelines.licences import licence
 from egotriad.pipelines.plan import BuildConfig
 from egotriad.pipelines.quantiles import PERCENTS, FirstPass, SecondPass, moments_of
@@ -140,7 +141,7 @@ def test_masked_samples_and_absent_values_do_not_count(toy_clips: Any, tmp_path:
 def test_describing_twice_gives_the_same_bytes(shards: Path, tmp_path: Path) -> None:
     lines = read_manifest(shards)
     before = {name: (shards / name).read_bytes() for name in DESCRIPTIONS}
-    describe(shards, lines, CONFIG, title="simulated shards", rejected={})
+    describe(shards, lines, facts_of(CONFIG), title="simulated shards", rejected={})
     assert {name: (shards / name).read_bytes() for name in DESCRIPTIONS} == before
     sums = (shards / "SHA256SUMS").read_text()
     assert all(f"  {name}\n" in sums for name in DESCRIPTIONS)
@@ -236,7 +237,7 @@ def test_who_asks_for_restricted_data_is_asked_for_their_licence(shards: Path) -
     assert front["extra_gated_heading"] == "Access needs a valid Ego4D licence"
     assert front["extra_gated_fields"]["Date of my licence"] == "date_picker"
     assert front["source_datasets"] == ["extended|simulated"]
-    card = dataset_card("t", lines, stats, CONFIG, rejected={}, quarantined={})
+    card = dataset_card("t", lines, stats, facts_of(CONFIG), rejected={}, quarantined={})
     assert "`ego4d` (Ego4D, https://ego4ddataset.com/): **do not hand on**" in card
     assert not licence("never-heard-of").redistributable
 
@@ -246,7 +247,7 @@ def test_the_card_tells_what_was_left_out_and_how_the_data_came_to_be(shards: Pa
         "t",
         read_manifest(shards),
         stats_of(shards),
-        CONFIG,
+        facts_of(CONFIG),
         rejected={"imu-gap": 3, "imu-clip": 1},
         quarantined={"RecordingError": 2},
     )

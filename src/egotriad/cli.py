@@ -11,16 +11,31 @@ __all__ = ["main"]
 COMMANDS = {
     "build-shards": ("egotriad.pipelines.cli:build_shards", "recordings to shards"),
     "verify-shards": ("egotriad.pipelines.verify_cli:verify_shards", "is a build sound; mend it"),
+    "check": ("egotriad.pipelines.preflight:check_dataset", "what a build would find missing"),
+    "merge-shards": ("egotriad.pipelines.merge_cli:merge_shards", "several builds into one"),
+    "upgrade-shards": ("egotriad.pipelines.upgrade_cli:upgrade_shards", "old shards, new schema"),
+    "rebuild": ("egotriad.pipelines.rebuild_cli:rebuild_shards", "the same bytes, from a record"),
     "push-shards": ("egotriad.pipelines.push_cli:push_shards", "shards to the Hugging Face Hub"),
     "inspect-shards": ("egotriad.pipelines.cli:inspect_shards", "a page that shows shards"),
+    "export": ("egotriad.pipelines.export_cli:export", "shards to WebDataset, DSEC, Tonic, ..."),
+    "import": ("egotriad.pipelines.export_cli:import_", "a WebDataset or DSEC folder to shards"),
     "sync": ("egotriad.pipelines.sync_cli:sync", "does an IMU's clock fit its video's"),
     "convert": ("egotriad.pipelines.convert_cli:convert", "events, videos, IMU: file to file"),
+    "models": ("egotriad.models.cli:models", "what can be used; does a checkpoint fit"),
     "train-target": ("egotriad.alignment.cli:train_target", "a tiny event-camera target"),
     "cache-targets": ("egotriad.alignment.cli:cache_targets", "the target's own texts"),
     "train-draft": ("egotriad.alignment.cli:train_draft", "an IMU draft and its text-only twin"),
     "evaluate-acceptance": (
         "egotriad.alignment.cli:evaluate_acceptance",
         "what the draft saves, beside its controls",
+    ),
+    "compare-reports": (
+        "egotriad.alignment.cli:compare_reports",
+        "acceptance reports side by side",
+    ),
+    "benchmark-stages": (
+        "egotriad.alignment.cli:benchmark_stages",
+        "time load, preprocess, encode, prefill and decode",
     ),
     "demo": ("egotriad.demo:main", "all of the above in the simulated world"),
 }

@@ -21,7 +21,7 @@ from egotriad.converters.imu_units import (
 from egotriad.manifests import ImuTrack, SensorStream
 from egotriad.manifests.errors import RecordingError, UsageError, located
 
-__all__ = ["read_ego4d_imu", "read_imu"]
+__all__ = ["read_ego4d_imu", "read_ego4d_table", "read_imu"]
 
 EGO4D_COLUMNS = (
     "component_idx",
@@ -167,7 +167,7 @@ def read_ego4d_imu(path: Path) -> ImuTrack:
         RecordingError: no such file, other columns, text among the numbers, no rows, or a sensor
             without samples.
     """
-    table = _read_table(path)
+    table = read_ego4d_table(path)
     time_ms = table["canonical_timestamp_ms"].to_numpy()
     timed = np.isfinite(time_ms)
     possible = timed & (np.abs(time_ms, where=timed, out=np.zeros_like(time_ms)) <= LONGEST_TIME_MS)
@@ -199,8 +199,12 @@ def read_ego4d_imu(path: Path) -> ImuTrack:
     return ImuTrack(accel=accel, gyro=gyro, rate_hz=clock.rate_hz, notes=notes)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """All columns as float64, `NULL` and empty as NaN."""
+def read_ego4d_table(path: Path) -> pd.DataFrame:
+    """All columns of an Ego4D IMU file as float64, `NULL` and empty as NaN, rows as they stand.
+
+    Raises:
+        RecordingError: no such file, other columns, text among the numbers, or no rows.
+    """
     if not path.is_file():
         raise RecordingError(f"{path}: no such file; download the recording's IMU")
     need = sorted(EGO4D_COLUMNS)

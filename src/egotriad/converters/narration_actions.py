@@ -11,6 +11,7 @@ from functools import lru_cache
 __all__ = ["Action", "action_of", "same_action", "words_of"]
 
 
+@lru_cache(maxsize=4096)  # narrations are compared with all their neighbours
 def words_of(text: str) -> tuple[str, ...]:
     """Lower-case words, possessive endings removed."""
     return tuple(re.findall(r"\w+(?:-\w+)*", re.sub(r"['’]s\b", "", text.lower())))
@@ -55,6 +56,7 @@ DIRECTIONS = (
 )
 """Words that must not contradict each other: of each pair, the first one in a text counts."""
 
+_PAIR_OF = {word: index for index, pair in enumerate(DIRECTIONS) for word in pair}
 _DIRECTION_FORMS = {
     "forwards": "forward",
     "backwards": "backward",
@@ -111,13 +113,17 @@ def action_of(text: str) -> Action:
     """
     words = list(words_of(text))
     forms = [_DIRECTION_FORMS.get(word, word) for word in words]
-    directions = tuple(next((w for w in forms if w in pair), "") for pair in DIRECTIONS)
+    directions = [""] * len(DIRECTIONS)
+    for word in forms:
+        pair = _PAIR_OF.get(word)
+        if pair is not None:
+            directions[pair] = directions[pair] or word
     while words and (words[0] in _PEOPLE or (len(words[0]) == 1 and words[0].isalpha())):
         words.pop(0)
     while words and (words[0] in _AUXILIARIES or _is_adverb(words[0])):
         words.pop(0)
     if not words:
-        return Action("", (), directions)
+        return Action("", (), tuple(directions))
     rest = words[1:]
     while rest and rest[0] in _BOUNDARIES:
         rest.pop(0)
@@ -125,7 +131,8 @@ def action_of(text: str) -> Action:
     objects = tuple(
         _singular(word) for word in rest[:end] if word not in _DETERMINERS and not _is_adverb(word)
     )
-    return Action(_canonical_verbs().get(stem := _verb_stem(words[0]), stem), objects, directions)
+    stem = _verb_stem(words[0])
+    return Action(_canonical_verbs().get(stem, stem), objects, tuple(directions))
 
 
 def same_action(first: str, second: str) -> bool:
@@ -141,7 +148,9 @@ def same_action(first: str, second: str) -> bool:
     a, b = action_of(first), action_of(second)
     if a.verb != b.verb or not a.verb:
         return False
-    if any(x and y and x != y for x, y in zip(a.directions, b.directions, strict=True)):
+    if a.directions != b.directions and any(
+        x and y and x != y for x, y in zip(a.directions, b.directions, strict=True)
+    ):
         return False
     if not a.objects or not b.objects:
         return a.objects == b.objects

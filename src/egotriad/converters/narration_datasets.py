@@ -1,14 +1,15 @@
 """Published narration files (Ego4D, Ego-Exo4D, imu2clip) -> narrations of each recording."""
 
 import csv
-import json
 import logging
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from egotriad.converters.json_stream import JsonStream, open_json
 from egotriad.converters.narration_text import (
     Collector,
     NarrationSet,
@@ -20,6 +21,7 @@ from egotriad.manifests.errors import RecordingError
 
 __all__ = [
     "LabelledWindow",
+    "narrated_ego4d_videos",
     "read_ego4d_narrations",
     "read_egoexo4d_descriptions",
     "read_imu2clip_windows",
@@ -31,13 +33,20 @@ _SUBJECTS = {"C": "wearer", "O": "other"}
 _IMU2CLIP_COLUMNS = ("window_start", "window_end", "video_uid", "narration_uid", "text", "label")
 
 
-def read_ego4d_narrations(path: Path) -> dict[str, NarrationSet]:
+def read_ego4d_narrations(
+    path: Path, *, uids: Collection[str] | None = None
+) -> dict[str, NarrationSet]:
     """Reads `narration.json` or `all_narrations_redacted.json` of Ego4D.
 
     Both annotator passes are kept, told apart by `annotation_pass` (in the second file: the
     annotator's id). Times are `timestamp_sec` (`time`), seconds of the canonical video; an item
     that has only `_unmapped_timestamp_sec` is counted and left out, and `_clip_time_*` is not used
-    (its clock is not documented). What was mended or left out is counted per video and logged.
+    (its clock is not documented). What was mended or left out is counted per video and logged. The
+    file is read video by video: only what is returned is held.
+
+    Args:
+        path: the file.
+        uids: videos to keep; all when not given.
 
     Returns:
         The narrations of each video uid, in the file's order of videos; a video without any is
@@ -46,19 +55,65 @@ def read_ego4d_narrations(path: Path) -> dict[str, NarrationSet]:
     Raises:
         RecordingError: no such file, no JSON, or neither of the two schemas.
     """
-    content = _json_object(path)
-    if isinstance(content.get("videos"), dict):
-        found = {uid: _redacted_video(video) for uid, video in content["videos"].items()}
-    elif content and all(_is_pass_entry(video) for video in content.values()):
-        found = {uid: _pass_video(video) for uid, video in content.items()}
-    else:
-        keys = ", ".join(list(content)[:8])
-        raise RecordingError(
-            f"{path.name}: not Ego4D narrations: got top-level keys {keys or '(none)'}; need "
-            f"'videos', or video uids with 'narration_pass_1' / 'narration_pass_2'"
-        )
+    found: dict[str, NarrationSet] = {}
+
+    def keep(uid: str, video: Any, read: Callable[[Any], NarrationSet]) -> None:
+        if uids is None or uid in uids:
+            found[uid] = read(video)
+
+    with open_json(path) as stream:
+        if stream.peek() != "{":
+            raise RecordingError(
+                f"{path.name}: got a JSON {type(stream.value()).__name__}, need an object"
+            )
+        _visit_ego4d(path, stream, keep)
     _log_counts(path, found)
     return found
+
+
+def narrated_ego4d_videos(path: Path) -> frozenset[str]:
+    """The uids of the videos with at least one narration in such a file, whatever its text.
+
+    Raises:
+        RecordingError: as `read_ego4d_narrations`.
+    """
+    narrated: set[str] = set()
+
+    def look(uid: str, video: Any, read: Callable[[Any], NarrationSet]) -> None:
+        passes = (video, *video.values()) if isinstance(video, dict) else ()
+        if any(_listed(entry) for entry in passes):
+            narrated.add(uid)
+
+    with open_json(path) as stream:
+        _visit_ego4d(path, stream, look)
+    return frozenset(narrated)
+
+
+def _visit_ego4d(
+    path: Path,
+    stream: JsonStream,
+    visit: Callable[[str, Any, Callable[[Any], NarrationSet]], None],
+) -> None:
+    """Hands over every video of either file, with what reads it."""
+    keys, foreign, redacted = [], False, False
+    for key in stream.members():
+        keys.append(key)
+        if key == "videos" and stream.peek() == "{":
+            redacted = True
+            for uid in stream.members():
+                visit(uid, stream.value(), _redacted_video)
+            continue
+        video = stream.value()
+        if _is_pass_entry(video):
+            visit(key, video, _pass_video)
+        else:
+            foreign = True
+    if not redacted and (foreign or not keys):
+        raise RecordingError(
+            f"{path.name}: not Ego4D narrations: got top-level keys "
+            f"{', '.join(keys[:8]) or '(none)'}; need 'videos', or video uids with "
+            f"'narration_pass_1' / 'narration_pass_2'"
+        )
 
 
 def read_egoexo4d_descriptions(path: Path) -> dict[str, NarrationSet]:
@@ -67,7 +122,7 @@ def read_egoexo4d_descriptions(path: Path) -> dict[str, NarrationSet]:
     Each annotator's descriptions are one pass (`annotation_pass` is the annotator's id). Rejected
     annotations are left out and counted. The subject is read from `subject` or
     `narration_subject`; flags may be booleans or the strings "0" and "1". Times are seconds of the
-    take, whose frame-aligned videos begin at 0.
+    take, whose frame-aligned videos begin at 0. The file is read take by take.
 
     Returns:
         The descriptions of each take uid, in the file's order of takes.
@@ -75,14 +130,21 @@ def read_egoexo4d_descriptions(path: Path) -> dict[str, NarrationSet]:
     Raises:
         RecordingError: no such file, no JSON, or another schema.
     """
-    content = _json_object(path)
-    takes = content.get("annotations")
-    if not isinstance(takes, dict) or not all(isinstance(a, list) for a in takes.values()):
-        raise RecordingError(
-            f"{path.name}: not Ego-Exo4D atomic descriptions: got top-level keys "
-            f"{', '.join(list(content)[:8]) or '(none)'}; need 'annotations' with a list per take"
-        )
-    found = {uid: _take(annotations) for uid, annotations in takes.items()}
+    found: dict[str, NarrationSet] | None = None
+    keys: list[str] = []
+    with open_json(path) as stream:
+        if stream.peek() != "{":
+            raise RecordingError(
+                f"{path.name}: got a JSON {type(stream.value()).__name__}, need an object"
+            )
+        for key in stream.members():
+            keys.append(key)
+            if key == "annotations" and stream.peek() == "{":
+                found = {uid: _take(path, stream.value()) for uid in stream.members()}
+            else:
+                stream.skip()
+    if found is None:
+        raise _no_descriptions(path, keys)
     _log_counts(path, found)
     return found
 
@@ -152,14 +214,11 @@ def _bad_window(path: Path, line: int, row: Mapping[str, Any]) -> RecordingError
     )
 
 
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as exc:
-        raise RecordingError(f"{path.name}: not JSON ({exc}); download it again") from exc
-    if not isinstance(content, dict):
-        raise RecordingError(f"{path.name}: got a JSON {type(content).__name__}, need an object")
-    return content
+def _no_descriptions(path: Path, keys: list[str]) -> RecordingError:
+    return RecordingError(
+        f"{path.name}: not Ego-Exo4D atomic descriptions: got top-level keys "
+        f"{', '.join(keys[:8]) or '(none)'}; need 'annotations' with a list per take"
+    )
 
 
 def _log_counts(path: Path, found: Mapping[str, NarrationSet]) -> None:
@@ -236,8 +295,10 @@ def _add_summary(
         collector.counts["untimed" if text else "empty"] += 1
 
 
-def _take(annotations: list[Any]) -> NarrationSet:
+def _take(path: Path, annotations: Any) -> NarrationSet:
     """One take of atomic_descriptions_*.json."""
+    if not isinstance(annotations, list):
+        raise _no_descriptions(path, ["annotations"])
     collector = Collector()
     for annotation in annotations:
         if not isinstance(annotation, dict) or _flag(annotation.get("rejected")):
@@ -262,4 +323,5 @@ def _flag(value: Any) -> bool:
 
 
 def _id(value: Any) -> str:
-    return "" if value is None else str(value)
+    # One string for all narrations of a task: a million copies take 80 MB.
+    return "" if value is None else sys.intern(str(value))

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -78,6 +79,7 @@ class NarrationSet:
     counts: Mapping[str, int]
 
 
+@lru_cache(maxsize=1 << 16)  # annotators say the same things again and again
 def clean(raw: str) -> CleanText:
     """Takes annotators' marks out of a text.
 
@@ -89,10 +91,12 @@ def clean(raw: str) -> CleanText:
     the whole and is only removed.
     """
     marks = [mark.lower() for mark in _SUBJECT.findall(raw)]
-    unsure = _UNSURE.search(raw) is not None
-    text = _UNSURE_AFTERTHOUGHT.sub("", _SUBJECT.sub(" ", raw))
+    text = _SUBJECT.sub(" ", raw) if marks else raw
+    unsure = "unsure" in raw.lower() and _UNSURE.search(raw) is not None
+    if unsure:
+        text = _UNSURE.sub("something", _UNSURE_AFTERTHOUGHT.sub("", text))
     return CleanText(
-        text=" ".join(_UNSURE.sub("something", text).split()),
+        text=" ".join(text.split()),
         subject=next((_SUBJECTS[mark] for mark in marks if mark in _SUBJECTS), ""),
         unsure=unsure,
         summary="summary" in marks,

@@ -45,7 +45,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedWindow:
-    """A window that was laid but cannot be cut, and why (`outside-recording`, `too-short`)."""
+    """A window that was laid but cannot be cut, and why.
+
+    Reasons: `outside-recording`, `too-short`, `redacted`.
+    """
 
     window: Window
     reason: str
@@ -68,18 +71,24 @@ class WindowPlan:
 
 
 def plan_windows(
-    policy: WindowPolicy, duration_us: int, narrations: Sequence[Narration]
+    policy: WindowPolicy,
+    duration_us: int,
+    narrations: Sequence[Narration],
+    *,
+    redacted_us: Sequence[tuple[int, int]] = (),
 ) -> WindowPlan:
     """Lays the windows of a recording.
 
     A narration belongs to every window with t_start <= t < t_end. A grid window is about the
     narration nearest to its centre that may anchor one. Windows that would begin before the
-    recording or end after it, and variable ones below the shortest length, are rejected.
+    recording or end after it, variable ones below the shortest length, and those that touch a
+    redacted stretch, are rejected.
 
     Args:
         policy: how.
         duration_us: length of the recording.
         narrations: of the recording, linked (`narration_passes.link_passes`), in any order.
+        redacted_us: stretches (start, end) whose pictures are blank.
     """
     ordered = in_order(narrations)
     times = [narration.t_us for narration in ordered]
@@ -93,7 +102,7 @@ def plan_windows(
         seen.add((start, length))
         within = ordered[bisect_left(times, start) : bisect_left(times, start + length)]
         window = _window(policy, start, length, anchor, within)
-        refused = _refused(policy, window, duration_us)
+        refused = _refused(policy, window, duration_us) or _redacted(window, redacted_us)
         if refused is None:
             inside.append(window)
         else:
@@ -114,6 +123,14 @@ def _refused(policy: WindowPolicy, window: Window, duration_us: int) -> Rejected
     else:
         return None
     return RejectedWindow(window=window, reason=reason, message=message)
+
+
+def _redacted(window: Window, redacted_us: Sequence[tuple[int, int]]) -> RejectedWindow | None:
+    for start_us, end_us in redacted_us:
+        if start_us < window.t_end_us and window.t_start_us < end_us:
+            message = f"pictures from {start_us / 1e6:.3f} to {end_us / 1e6:.3f} s are blanked"
+            return RejectedWindow(window=window, reason="redacted", message=message)
+    return None
 
 
 def _laid(

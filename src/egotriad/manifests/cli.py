@@ -16,8 +16,9 @@ from rich.console import Console
 
 from egotriad.manifests.errors import EgotriadError
 
-__all__ = ["EXIT_INCOMPLETE", "finish", "run_app"]
+__all__ = ["EXIT_FAILED", "EXIT_INCOMPLETE", "finish", "run_app"]
 
+EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INCOMPLETE = 3
 EXIT_DISK_FULL = 74
@@ -41,10 +42,11 @@ def run_app(make_app: Callable[[list[str]], App], tokens: Sequence[str] | None) 
         return _complain(str(exc), EXIT_USAGE)
     except EgotriadError as exc:
         return _complain(str(exc), exc.exit_code)
-    except KeyboardInterrupt:
-        return _complain("interrupted; run the same command again to go on", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as exc:
+        message = str(exc) or "interrupted; run the same command again to go on"
+        return _complain(message, EXIT_INTERRUPTED)
     except OSError as exc:
-        if exc.errno != errno.ENOSPC:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _complain("the disk is full; free space and run again", EXIT_DISK_FULL)
     return int(result or 0)

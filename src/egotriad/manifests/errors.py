@@ -5,6 +5,10 @@ EgotriadError                 anything a user, a file or a network can cause
 ├── UsageError                the command or a setting is wrong: exit code 2
 │   └── UnknownPlugin         no dataset / encoder / draft / target of that name
 ├── MissingDependency         an optional package is not installed
+├── DiskFull                  there is not enough room to go on: exit code 74
+├── WorkerLost                the process that worked on a recording died
+├── DownloadError             files could not be brought, or not those that were asked for
+│   └── AccessDenied          keys are missing, expired, or not approved for these files
 ├── RecordingError            a recording cannot be read (the rest of the build goes on)
 ├── ClipRejected              one window cannot become a clip (counted under its reason)
 ├── ShardError                shards on disk are missing, malformed or of another version
@@ -22,8 +26,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 __all__ = [
+    "AccessDenied",
     "CheckpointError",
     "ClipRejected",
+    "DiskFull",
+    "DownloadError",
     "EgotriadError",
     "EvaluationError",
     "MissingDependency",
@@ -34,6 +41,7 @@ __all__ = [
     "TokenizerMismatch",
     "UnknownPlugin",
     "UsageError",
+    "WorkerLost",
     "located",
 ]
 
@@ -56,6 +64,24 @@ class UnknownPlugin(UsageError):
 
 class MissingDependency(EgotriadError):
     """An optional package is needed and not installed."""
+
+
+class DownloadError(EgotriadError):
+    """Files could not be brought, or not those that were asked for."""
+
+
+class AccessDenied(DownloadError):
+    """Keys are missing, expired, or not approved for these files."""
+
+
+class DiskFull(EgotriadError):
+    """There is not enough room on a disk to go on; what is finished stays."""
+
+    exit_code = 74
+
+
+class WorkerLost(EgotriadError):
+    """The process that worked on a recording died: the machine's fault, or the memory's."""
 
 
 class RecordingError(EgotriadError):

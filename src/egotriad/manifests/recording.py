@@ -1,7 +1,7 @@
 """`Recording`: one continuous capture, described but not yet read."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from egotriad.manifests.clip import Alignment, Narration
 from egotriad.manifests.errors import UsageError
+from egotriad.manifests.events import Events
 
 __all__ = ["ImuTrack", "Recording", "SensorStream", "Unreadable"]
 
@@ -79,10 +80,15 @@ class Recording:
             Crosses process borders like `read_imu`.
         read_imu: reads the IMU when called (a module-level function or a `functools.partial` of
             one, so that it crosses process borders), or None.
+        read_events: called with (start_us, end_us), the events that the recording itself holds of
+            that stretch, in canonical order; raises `ClipRejected` where they are not known for
+            all of it. None where events are to be synthesised from the video.
         narrations: in time order.
         duration_us: length, from metadata (no decoding).
         official_split: train | validation | test as the source says, or None.
         split_group: what is hashed for the split; empty = wearer, else recording.
+        redacted_us: stretches (start, end) that the source has blanked; no window may touch them.
+        notes: what the source says of it besides (device, place), for provenance.
         files: the source files, for hashing into provenance.
     """
 
@@ -99,8 +105,11 @@ class Recording:
     text_source: str
     align: Alignment
     read_video: Callable[..., Iterator[Any]] | None = None
+    read_events: Callable[[int, int], Events] | None = None
     official_split: str | None = None
     split_group: str = ""
+    redacted_us: tuple[tuple[int, int], ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
 
 

@@ -10,14 +10,23 @@ from numpy.typing import NDArray
 
 from egotriad.manifests.clip import Alignment, Clip, Imu, Narration, Origin, Quality
 from egotriad.manifests.errors import ShardError
-from egotriad.manifests.events import Events, Span
+from egotriad.manifests.events import Span
 from egotriad.manifests.schema import EVENTS, WINDOWS
 
-__all__ = ["clips_of", "event_table", "events_of", "ms_to_idx", "union_us", "window_table"]
+__all__ = [
+    "EVENT_HEAD",
+    "EVENT_PLANES",
+    "clips_of",
+    "event_table",
+    "ms_to_idx",
+    "planes_of",
+    "times_of",
+    "union_us",
+    "window_table",
+]
 
-EVENT_LISTS = ("ev_t", "ev_x", "ev_y", "ev_p", "ev_ms_to_idx")
-EVENT_COLUMNS = ["window_id", "sensor_width", "sensor_height", *EVENT_LISTS]
-"""What `events_of` needs, and the row's key."""
+EVENT_HEAD = ["window_id", "sensor_width", "sensor_height", "ev_t", "ev_ms_to_idx"]
+EVENT_PLANES = ["ev_x", "ev_y", "ev_p"]
 
 
 def window_table(
@@ -183,30 +192,35 @@ def event_table(clip: Clip) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=EVENTS)
 
 
-def events_of(table: pa.Table, span: Span | None = None) -> Events:
-    """The events of a one-row `events` table, as int64, uint16, uint16, bool.
+def times_of(table: pa.Table, span: Span | None = None) -> tuple[NDArray[np.int32], slice]:
+    """The times of a one-row `events` table, int32 (N,), and which of them lie in a span.
 
     Args:
-        table: at least `EVENT_COLUMNS`.
-        span: only events with start_us <= t < end_us, times unchanged; None = all.
+        table: at least `ev_t` and, with a span, `ev_ms_to_idx`.
+        span: only events with start_us <= t < end_us; None = all.
     """
-    columns = {name: table.column(name).chunk(0).flatten() for name in EVENT_LISTS}
-    t = columns["ev_t"].to_numpy()
-    low, high = 0, len(t)
-    if span is not None:
-        # Entry ms is the first event at or after ms: the spans' ends lie between two entries.
-        index = columns["ev_ms_to_idx"].to_numpy()
-        ends = np.array([span.start_us, span.end_us])
-        below, above = np.clip([ends // 1000, -(-ends // 1000)], 0, len(index) - 1)
-        low, high = (
-            int(index[a] + np.searchsorted(t[index[a] : index[b]], end))
-            for a, b, end in zip(below, above, ends, strict=True)
-        )
-    x, y, p = (
-        columns[name][low:high].to_numpy(zero_copy_only=False) for name in ("ev_x", "ev_y", "ev_p")
+    t = _flat(table, "ev_t")
+    if span is None:
+        return t, slice(0, len(t))
+    # Entry ms is the first event at or after ms: the spans' ends lie between two entries.
+    index = _flat(table, "ev_ms_to_idx")
+    ends = np.array([span.start_us, span.end_us])
+    below, above = np.clip([ends // 1000, -(-ends // 1000)], 0, len(index) - 1)
+    low, high = (
+        int(index[a] + np.searchsorted(t[index[a] : index[b]], end))
+        for a, b, end in zip(below, above, ends, strict=True)
     )
-    size_wh = (table.column("sensor_width")[0].as_py(), table.column("sensor_height")[0].as_py())
-    return Events(t_us=t[low:high].astype(np.int64), x=x, y=y, p=p, size_wh=size_wh)
+    return t, slice(low, high)
+
+
+def planes_of(table: pa.Table, part: slice) -> dict[str, NDArray[Any]]:
+    """Some of `ev_x`, `ev_y` (uint16) and `ev_p` (bool) of a one-row `events` table."""
+    return {name: _flat(table, name, part) for name in EVENT_PLANES}
+
+
+def _flat(table: pa.Table, name: str, part: slice = slice(None)) -> NDArray[Any]:
+    values = table.column(name).chunk(0).flatten()
+    return values[part].to_numpy(zero_copy_only=False)
 
 
 def clips_of(table: pa.Table, split: str) -> Iterator[tuple[Clip, int | None]]:

@@ -1,8 +1,10 @@
-"""The two row-aligned tables of a shard, column by column.
+"""The tables of a shard, column by column.
 
 `windows` (light: text, IMU, metadata, preview) and `events` (heavy: one row, one row group per
-window). Light reads never touch events. Encodings are measured choices: delta coding for sorted
-times, byte-stream split for floats and x, no dictionaries on data.
+window) hold the same windows in the same order; light reads never touch events. `qa`, where there
+is any, holds questions and answers about windows. Encodings are measured choices
+(docs/results/shards.md): delta coding for sorted times, byte-stream split for floats and
+coordinates, no dictionaries on data.
 """
 
 import json
@@ -10,9 +12,20 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["EVENTS", "SCHEMA_VERSION", "WINDOWS", "file_metadata", "writer_options"]
+__all__ = [
+    "EVENTS",
+    "FOLDERS",
+    "QA",
+    "ROWS_PER_GROUP",
+    "SCHEMA_VERSION",
+    "WINDOWS",
+    "file_metadata",
+    "way_out",
+    "writer_options",
+]
 
-SCHEMA_VERSION = "1.1.0"
+SCHEMA_VERSION = "1.2.0"
+"""Readers take this version only. `upgrade-shards` takes earlier ones of the same major number."""
 
 SHORT_STRINGS = (
     "source",
@@ -136,15 +149,42 @@ EVENTS = pa.schema(
     ]
 )
 
-TABLES = {"windows": WINDOWS, "events": EVENTS}
+QA = pa.schema(
+    [
+        _field("qa_id", pa.string()),
+        _field("window_id", pa.string(), of="windows"),
+        _field("question", pa.string()),
+        _field("answer", pa.string()),
+        _field("task", pa.string(), null=True),
+    ]
+)
+
+TABLES = {"windows": WINDOWS, "events": EVENTS, "qa": QA}
+FOLDERS = {"windows": "data", "events": "events", "qa": "data_qa"}
+ROWS_PER_GROUP = {"windows": 256, "events": 1, "qa": 4096}
+
+
+def way_out(version: str) -> str | None:
+    """What to do about shards of a schema version; None when they can be read as they are."""
+    if version == SCHEMA_VERSION:
+        return None
+    need = f"need {SCHEMA_VERSION}"
+    try:
+        found, current = (tuple(map(int, v.split("."))) for v in (version, SCHEMA_VERSION))
+    except ValueError:
+        return f"{need}; these are no shards of egotriad"
+    if found > current:
+        return f"{need}; it is newer: pip install --upgrade egotriad"
+    if found[0] < current[0]:
+        return f"{need}; upgrade-shards knows no way from there: run build-shards again"
+    return f"{need}; run egotriad upgrade-shards OLD NEW"
 
 
 def writer_options(table: str) -> dict[str, Any]:
-    """Arguments of `pyarrow.parquet.ParquetWriter` for a table (`windows` or `events`).
+    """Arguments of `pyarrow.parquet.ParquetWriter` for a table (`windows`, `events` or `qa`).
 
     `column_encoding` is keyed by the leaf's path in the file; a wrong key is ignored silently by
-    pyarrow, so a test reads the encodings back. Two columns differ from one source to the next in
-    what compresses best; these are the choices that won on canonical order.
+    pyarrow, so a test reads the encodings back.
     """
     common = {
         "compression": "zstd",
@@ -159,13 +199,15 @@ def writer_options(table: str) -> dict[str, Any]:
             # Editing a caption should upload a caption, not the shard.
             "use_content_defined_chunking": True,
         }
+    if table == "qa":
+        return common | {"use_dictionary": ["task"], "use_content_defined_chunking": True}
     return common | {
         "use_dictionary": False,
         "write_statistics": ["window_id"],
         "column_encoding": {
             "ev_t.list.element": "DELTA_BINARY_PACKED",
             "ev_x.list.element": "BYTE_STREAM_SPLIT",
-            "ev_y.list.element": "DELTA_BINARY_PACKED",
+            "ev_y.list.element": "BYTE_STREAM_SPLIT",
             "ev_ms_to_idx.list.element": "DELTA_BINARY_PACKED",
         },
     }

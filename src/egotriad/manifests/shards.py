@@ -4,6 +4,7 @@
 README.md  manifest.jsonl  SHA256SUMS  provenance.json  rejected.jsonl
 data/{split}-{i:05d}-of-{n:05d}.parquet      table `windows`
 events/{split}-{i:05d}-of-{n:05d}.parquet    table `events`: same rows, same order
+data_qa/{split}-{i:05d}-of-{n:05d}.parquet   table `qa`, where there are questions
 ```
 `manifest.jsonl` is written after all data and `SHA256SUMS` last: where both are there, the build is
 complete.
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 
 from egotriad.manifests.clip import Clip
 from egotriad.manifests.rows import event_table, window_table
-from egotriad.manifests.schema import TABLES, file_metadata, writer_options
+from egotriad.manifests.schema import ROWS_PER_GROUP, TABLES, file_metadata, writer_options
 from egotriad.manifests.shards_read import (
     ShardReader,
     read_manifest,
@@ -37,15 +38,13 @@ __all__ = [
     "shards_sha256",
 ]
 
-ROWS_PER_GROUP = 256
-
 
 class TableWriter:
     """Writes one Parquet file of a table, row group by row group, in bounded memory.
 
     Args:
         path: the file; callers give a temporary name and move it when done (`files.atomic`).
-        table: `windows` or `events`.
+        table: `windows`, `events` or `qa`.
         builder: name and version of the builder, stored in the file.
         config_hash: of the build's configuration, stored in the file.
     """
@@ -55,6 +54,7 @@ class TableWriter:
         metadata = file_metadata(table, builder=builder, config_hash=config_hash)
         self.rows = 0
         self._schema = schema.with_metadata(metadata)
+        self._rows_per_group = ROWS_PER_GROUP[table]
         self._writer = pq.ParquetWriter(path, self._schema, **writer_options(table))
 
     def __enter__(self) -> Self:
@@ -69,10 +69,10 @@ class TableWriter:
         self._writer.close()
 
     def write(self, table: pa.Table) -> None:
-        """Writes a table as one row group (row groups of at most 256 rows)."""
+        """Writes a table as one row group (or several of at most `ROWS_PER_GROUP` rows)."""
         if table.num_rows:
             table = table.replace_schema_metadata(self._schema.metadata)
-            self._writer.write_table(table, row_group_size=ROWS_PER_GROUP)
+            self._writer.write_table(table, row_group_size=self._rows_per_group)
             self.rows += table.num_rows
 
     def write_windows(

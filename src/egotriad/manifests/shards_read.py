@@ -22,11 +22,12 @@ from egotriad.manifests.clip import Clip
 from egotriad.manifests.errors import ShardError, UsageError
 from egotriad.manifests.events import Events, Span
 from egotriad.manifests.files import sha256_text
-from egotriad.manifests.rows import EVENT_COLUMNS, clips_of, events_of
+from egotriad.manifests.rows import clips_of
+from egotriad.manifests.shards_events import EventFile
 from egotriad.manifests.shards_table import read_group, table_of
 from egotriad.manifests.sources import FolderSource, ShardSource, open_source
 
-__all__ = ["ShardReader", "read_manifest", "read_shards", "shards_sha256"]
+__all__ = ["ShardReader", "complete", "read_manifest", "read_shards", "shards_sha256"]
 
 MARKERS = ("manifest.jsonl", "SHA256SUMS")
 LINE_KEYS = {"config", "split", "path"}
@@ -46,7 +47,7 @@ def read_manifest(path: Path | str) -> list[dict[str, Any]]:
     Raises:
         ShardError: when there is no complete build.
     """
-    return _complete(path)[1]
+    return complete(path)[1]
 
 
 def shards_sha256(path: Path | str) -> str:
@@ -55,7 +56,7 @@ def shards_sha256(path: Path | str) -> str:
     Raises:
         ShardError: when there is no complete build.
     """
-    return sha256_text(_complete(path)[0].text("SHA256SUMS") or "")
+    return sha256_text(complete(path)[0].text("SHA256SUMS") or "")
 
 
 def read_shards(
@@ -103,7 +104,7 @@ class ShardReader:
         events: bool = True,
         cached_rows: int = 4096,
     ) -> None:
-        self._source, manifest = _complete(path)
+        self._source, manifest = complete(path)
         lines = [line for line in manifest if line["config"] == "windows"]
         if split is not None:
             splits = sorted({line["split"] for line in lines})
@@ -121,7 +122,7 @@ class ShardReader:
         self._imu, self._events = imu, events
         self.cached_rows = cached_rows
         self._groups = Recent[int, list[_Row]](cached_rows, len)
-        self._tables = Recent[str, pq.ParquetFile](OPEN_FILES, _one)
+        self._tables = Recent[str, EventFile](OPEN_FILES, _one)
 
     @property
     def name(self) -> str:
@@ -227,15 +228,8 @@ class ShardReader:
         file = row.shard.heavy
         if row.event_row is None:
             return None
-        events = self._tables.get(file, lambda: table_of(self._source, file, "events"))
-        table = read_group(events, row.event_row, file, EVENT_COLUMNS)
-        found = table.column("window_id")[0].as_py()
-        if found != row.clip.window_id:
-            raise ShardError(
-                f"{PurePosixPath(file).name}: row {row.event_row} is {found}, need "
-                f"{row.clip.window_id}; the two tables are not of one build"
-            )
-        return events_of(table, span)
+        events = self._tables.get(file, lambda: EventFile(self._source, file))
+        return events.events(row.event_row, row.clip.window_id, span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +273,12 @@ def _one(_: object) -> int:
     return 1
 
 
-def _complete(path: Path | str) -> tuple[ShardSource, list[dict[str, Any]]]:
-    """The source of a complete build, its marker files fetched, and the manifest's lines."""
+def complete(path: Path | str) -> tuple[ShardSource, list[dict[str, Any]]]:
+    """The source of a complete build, its marker files fetched, and the manifest's lines.
+
+    Raises:
+        ShardError: when there is no complete build.
+    """
     source = open_source(path)
     source.fetch(MARKERS)
     texts = [source.text(file) for file in MARKERS]

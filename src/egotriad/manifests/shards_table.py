@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from egotriad.manifests.errors import ShardError
-from egotriad.manifests.schema import SCHEMA_VERSION
+from egotriad.manifests.schema import way_out
 from egotriad.manifests.sources import FolderSource, ShardSource, failures
 
 __all__ = ["open_table", "read_group", "table_of"]
@@ -38,11 +38,10 @@ def table_of(source: ShardSource, file: str, table: str) -> pq.ParquetFile:
     metadata = parquet.schema_arrow.metadata or {}
     version = metadata.get(b"egotriad.schema_version", b"none").decode(errors="replace")
     kind = metadata.get(b"egotriad.table", b"none").decode(errors="replace")
-    if version != SCHEMA_VERSION or kind != table:
-        raise ShardError(
-            f"{name}: holds table {kind!r} of schema version {version}, need {table!r} of "
-            f"{SCHEMA_VERSION}; rebuild the shards with this version of egotriad"
-        )
+    if kind != table:
+        raise ShardError(f"{name}: holds table {kind!r}, need {table!r}; fetch or build it again")
+    if (advice := way_out(version)) is not None:
+        raise ShardError(f"{name}: is of schema version {version}, {advice}")
     return parquet
 
 

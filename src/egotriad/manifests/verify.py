@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from egotriad.manifests.files import sha256_file
+from egotriad.manifests.schema import FOLDERS
 from egotriad.manifests.shards import read_manifest
 from egotriad.manifests.verify_events import check_events, check_pairs
 from egotriad.manifests.verify_files import (
@@ -24,11 +25,14 @@ from egotriad.manifests.verify_files import (
     take_inventory,
 )
 from egotriad.manifests.verify_findings import Finding, Place, refused
-from egotriad.manifests.verify_lines import check_counts, check_line, check_lines
+from egotriad.manifests.verify_lines import check_counts, check_line, check_lines, check_qa_line
+from egotriad.manifests.verify_qa import check_qa
 from egotriad.manifests.verify_tables import check_table, locate_damage, open_checked
 from egotriad.manifests.verify_windows import Build, check_windows
 
 __all__ = ["Finding", "VerifyReport", "verify"]
+
+QA_FOLDER = f"{FOLDERS['qa']}/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +133,14 @@ class _Verification:
             self.findings += check_text(self._root, name)
         self.findings += find_orphans(self._root, inventory)
         self.findings += check_lines(inventory)
-        names = sorted({path.partition("/")[2] for path in inventory.data_paths})
-        for done, name in enumerate(names, start=1):
+        questions = [path for path in inventory.data_paths if path.startswith(QA_FOLDER)]
+        shards = {path.partition("/")[2] for path in {*inventory.data_paths} - {*questions}}
+        for done, name in enumerate(sorted(shards), start=1):
             rows = self._windows(f"data/{name}")
             self._events(f"events/{name}", rows)
-            progress("shards verified", done, len(names))
+            progress("shards verified", done, len(shards))
+        for path in questions:
+            self._questions(path)
         if self._sound:
             self.findings += check_counts(inventory, self.windows)
 
@@ -174,6 +181,19 @@ class _Verification:
                     self.findings.append(finding)
         self.events += sum(row["num_events"] for row in partners or ())
 
+    def _questions(self, path: str) -> None:
+        """Checks a file of questions against the windows of all files."""
+        place, ids = Place(file=path), list[str]()
+        file = self._open(path, "qa")
+        if file is None:
+            return
+        split = path.removeprefix(QA_FOLDER).partition("-")[0]
+        windows = self._build.windows if self._sound else None
+        with refused(self.findings, place, "rows that can be read"):
+            for finding in check_qa(file, split, place, windows, self._build.questions, ids):
+                self.findings.append(finding)
+        self.findings += check_qa_line(self._inventory, path, file.metadata, ids)
+
     def _open(self, path: str, table: str) -> pq.ParquetFile | None:
         """A data file whose bytes and schema are right, or None and findings that say why not."""
         place = Place(file=path)
@@ -188,7 +208,7 @@ class _Verification:
             return None
         with refused(self.findings, place, "a whole Parquet file"):
             file = open_checked(self._root / path)
-            faults = list(check_table(file, table, place, self._inventory.config_hash))
+            faults = list(check_table(file, table, place, self._inventory.config_hash(path)))
             self.findings += faults
             if any(fault.what in ("schema", "schema-version") for fault in faults):
                 return None

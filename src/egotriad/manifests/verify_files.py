@@ -18,6 +18,8 @@ from typing import Any
 
 from egotriad.manifests.errors import ShardError
 from egotriad.manifests.files import open_sealed, sha256_file
+from egotriad.manifests.schema import FOLDERS
+from egotriad.manifests.split import SPLITS
 from egotriad.manifests.verify_findings import Finding, Place, refused
 from egotriad.manifests.verify_text import private_text
 
@@ -25,9 +27,9 @@ __all__ = ["DATA_PATH", "Inventory", "check_bytes", "check_text", "find_orphans"
 
 PROVENANCE, SUMS, MANIFEST = "provenance.json", "SHA256SUMS", "manifest.jsonl"
 ALWAYS_THERE = ("README.md", "rejected.jsonl")
-DATA_FOLDERS = ("data", "events")
+DATA_FOLDERS = tuple(FOLDERS.values())
 DATA_PATH = re.compile(
-    r"(?P<folder>data|events)/(?P<split>train|validation|test)"
+    rf"(?P<folder>{'|'.join(DATA_FOLDERS)})/(?P<split>{'|'.join(SPLITS)})"
     r"-(?P<index>\d{5})-of-(?P<count>\d{5})\.parquet"
 )
 TEMPORARY = re.compile(r"\.tmp-\d+$")
@@ -62,11 +64,20 @@ class Inventory:
         named = self.sums.keys() if self.sums is not None else ALWAYS_THERE
         return sorted({*named, *ALWAYS_THERE} - {MANIFEST, *self.data_paths})
 
-    @property
-    def config_hash(self) -> str | None:
-        """Of the build's configuration."""
-        config = (self.provenance or {}).get("config")
-        return config.get("hash") if isinstance(config, dict) else None
+    def config_hash(self, path: str) -> str | None:
+        """Of the configuration that a data file was written under, None when it is not known.
+
+        A merged build keeps the files of its inputs, each under its own configuration.
+        """
+        if self.provenance is None:
+            return None
+        records = [self.provenance, *self.provenance.get("merged", ())]
+        configs = [record.get("config") for record in records]
+        known = [config["hash"] for config in configs if isinstance(config, dict)]
+        told = (self.lines or {}).get(path, {}).get("config_hash")
+        if told in known or (told is None and len(known) > 1):
+            return told
+        return known[0] if known else None
 
 
 def take_inventory(root: Path) -> Inventory:

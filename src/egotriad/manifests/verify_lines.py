@@ -5,13 +5,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from egotriad.manifests.schema import SCHEMA_VERSION
+from egotriad.manifests.schema import FOLDERS, SCHEMA_VERSION
 from egotriad.manifests.verify_files import DATA_PATH, MANIFEST, PROVENANCE, Inventory
 from egotriad.manifests.verify_findings import Finding, Place
 
-__all__ = ["check_counts", "check_line", "check_lines"]
+__all__ = ["check_counts", "check_line", "check_lines", "check_qa_line"]
 
-TABLES = {"data": "windows", "events": "events"}
+TABLES = {folder: table for table, folder in FOLDERS.items()}
 
 
 def check_lines(inventory: Inventory) -> Iterator[Finding]:
@@ -31,7 +31,7 @@ def check_lines(inventory: Inventory) -> Iterator[Finding]:
             "count": count,
             "schema_version": SCHEMA_VERSION,
             "codec": "parquet",
-            "config_hash": inventory.config_hash or line.get("config_hash"),
+            "config_hash": inventory.config_hash(path) or line.get("config_hash"),
             "sha256": (inventory.sums or {}).get(path, line.get("sha256")),
         }
         yield from _unequal(line, need, place.at(where=path))
@@ -68,6 +68,25 @@ def check_line(
         "last_window_id": rows[-1]["window_id"] if rows else None,
         "videos": len({(row["source"], row["video_uid"]) for row in rows}),
         "wearers": len({row["split_group"] for row in rows}),
+    }
+    yield from _unequal(line, need, Place(file=MANIFEST, where=path))
+
+
+def check_qa_line(
+    inventory: Inventory, path: str, metadata: pq.FileMetaData, ids: Sequence[str]
+) -> Iterator[Finding]:
+    """What the manifest says of a file of questions, whose rows are about the windows `ids`."""
+    line = (inventory.lines or {}).get(path)
+    if line is None:
+        return
+    need = {
+        "rows": metadata.num_rows,
+        "row_groups": metadata.num_row_groups,
+        "events": None,
+        "first_window_id": ids[0] if ids else None,
+        "last_window_id": ids[-1] if ids else None,
+        "videos": None,
+        "wearers": None,
     }
     yield from _unequal(line, need, Place(file=MANIFEST, where=path))
 

@@ -8,8 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from egotriad.manifests.schema import SCHEMA_VERSION, TABLES, file_metadata, writer_options
-from egotriad.manifests.shards import ROWS_PER_GROUP
+from egotriad.manifests.schema import (
+    ROWS_PER_GROUP,
+    TABLES,
+    file_metadata,
+    way_out,
+    writer_options,
+)
 from egotriad.manifests.verify_findings import READ_ERRORS, Finding, Place, refused
 from egotriad.manifests.verify_text import private_text
 
@@ -51,17 +56,15 @@ def check_table(
 
     Args:
         file: opened.
-        table: `windows` or `events`.
+        table: `windows`, `events` or `qa`.
         place: the file.
         config_hash: of the build's configuration, None when it is not known.
     """
     schema = file.schema_arrow
     metadata = schema.metadata or {}
     version = metadata.get(b"egotriad.schema_version", b"none").decode()
-    if version != SCHEMA_VERSION:
-        builder = metadata.get(b"egotriad.builder", b"an unknown builder").decode()
-        need = f"{SCHEMA_VERSION}; read it with {builder}, or upgrade it: run build-shards again"
-        yield place.finding("schema-version", version, need)
+    if (advice := way_out(version)) is not None:
+        yield place.finding("schema-version", version, advice.removeprefix("need "))
         return
     yield from _metadata(metadata, table, place, config_hash)
     yield from _fields(schema, TABLES[table], place)
@@ -102,7 +105,7 @@ def _described(field: pa.Field) -> str:
 
 
 def _row_groups(metadata: pq.FileMetaData, table: str, place: Place) -> Iterator[Finding]:
-    longest = 1 if table == "events" else ROWS_PER_GROUP
+    longest = ROWS_PER_GROUP[table]
     options = writer_options(table)
     for group in range(metadata.num_row_groups):
         facts, here = metadata.row_group(group), place.at(row_group=group)
@@ -119,4 +122,4 @@ def _encodings(leaf: str, options: dict[str, Any]) -> list[str]:
     """What a column chunk must be written with, besides the run lengths of its levels."""
     if options["use_dictionary"] and leaf in options["use_dictionary"]:
         return [options["compression"], "PLAIN", "RLE_DICTIONARY"]
-    return [options["compression"], options["column_encoding"].get(leaf, "PLAIN")]
+    return [options["compression"], options.get("column_encoding", {}).get(leaf, "PLAIN")]

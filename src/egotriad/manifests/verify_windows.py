@@ -40,16 +40,23 @@ KEPT = (
 
 @dataclass(slots=True)
 class Build:
-    """What must hold over all files, gathered as they are read."""
+    """What must hold over all files, gathered as they are read.
 
-    window_ids: set[str] = field(default_factory=set)
+    Attributes:
+        windows: window_id -> split.
+        questions: qa_ids.
+        splits: group or wearer -> split.
+    """
+
+    windows: dict[str, str] = field(default_factory=dict)
+    questions: set[str] = field(default_factory=set)
     splits: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def unique(self, row: dict[str, Any], split: str, place: Place) -> Iterator[Finding]:
         """Faults of a row against the rows before it."""
-        if row["window_id"] in self.window_ids:
+        if row["window_id"] in self.windows:
             yield place.finding("duplicate", "a window that came before", "each window once")
-        self.window_ids.add(row["window_id"])
+        self.windows.setdefault(row["window_id"], split)
         people: dict[str, tuple[str, ...]] = {"split_group": (row["split_group"],)}
         if row["wearer_id"] is not None:
             people["wearer_id"] = (row["source"], row["wearer_id"])

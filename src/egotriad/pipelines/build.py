@@ -1,22 +1,22 @@
 """The builder: plan, one part per recording, pack. Kill it anywhere, run it again."""
 
-import errno
-import os
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from egotriad.manifests import EgotriadError, Recording, Unreadable
 from egotriad.manifests.errors import RecordingError
-from egotriad.manifests.files import canonical_json, seal, write_text
-from egotriad.manifests.progress import Meter
-from egotriad.pipelines import engine
+from egotriad.pipelines.build_parts import PartBuilder, sweep
+from egotriad.pipelines.claims import Claims
 from egotriad.pipelines.dataset import Dataset
-from egotriad.pipelines.pack import pack
-from egotriad.pipelines.part import Part, PartJob, build_part, find_part
-from egotriad.pipelines.plan import BuildConfig, RecordingPlan, plan_build
+from egotriad.pipelines.disk import DiskGuard
+from egotriad.pipelines.engine import EngineConfig
+from egotriad.pipelines.finish import finish_build
+from egotriad.pipelines.outline import Outline
+from egotriad.pipelines.part import Part
+from egotriad.pipelines.plan import BuildConfig
 from egotriad.pipelines.provenance import (
     BUILDER,
     config_record,
@@ -24,6 +24,10 @@ from egotriad.pipelines.provenance import (
     options_record,
     source_revision,
 )
+from egotriad.pipelines.quarantine import Quarantine
+from egotriad.pipelines.run_config import RunConfig
+from egotriad.pipelines.signals import Signals
+from egotriad.pipelines.stock import Stock, take_stock
 
 __all__ = ["BuildReport", "build", "shards_title"]
 
@@ -34,10 +38,13 @@ class BuildReport:
 
     Attributes:
         out: the build's folder.
-        clips, events, hours: what the shards hold.
+        clips, events, hours: what the parts hold.
         recordings: how many recordings are in them; failed: recording id -> message.
         rejected: reason -> number of windows.
-        reused: recordings whose parts were there already.
+        reused: recordings whose parts were there already; built: those that this run built.
+        faults: class of failure -> number of recordings, see `quarantine`.
+        missing: recordings that this run was not asked to build and nobody has built.
+        packed: whether shards were made of the parts.
     """
 
     out: Path
@@ -48,6 +55,10 @@ class BuildReport:
     reused: int
     failed: dict[str, str]
     rejected: dict[str, int]
+    built: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    missing: int = 0
+    packed: bool = True
 
     @property
     def reject_rate(self) -> float:
@@ -63,12 +74,15 @@ def build(
     *,
     raw: Path,
     out: Path,
-    workers: int,
+    workers: int = 1,
     limit: int | None = None,
+    engine: EngineConfig | None = None,
+    run: RunConfig | None = None,
+    signals: Signals | None = None,
 ) -> BuildReport:
-    """Builds shards from a dataset.
+    """Builds shards from a dataset, or goes on where an earlier run or another driver has got to.
 
-    A recording that cannot be read is quarantined with its message and the rest goes on.
+    A recording that cannot be built is quarantined with its message and the rest goes on.
 
     Args:
         dataset: the plug-in.
@@ -76,42 +90,64 @@ def build(
         config: the build's configuration.
         raw: where the dataset's raw files lie or are brought to.
         out: the build's folder.
-        workers: processes.
+        workers: 1 builds in this process, more in that many, where `engine` is not given.
         limit: build only the first so many recordings.
+        engine: where parts are built.
+        run: what of the build is done now, and when it stops.
+        signals: that may ask to end.
 
     Raises:
-        EgotriadError: when nothing at all could be built; `out` then holds no shards.
+        RecordingError: when nothing at all could be built; `out` then holds no shards.
+        EgotriadError: more recordings failed than `run` allows.
+        DiskFull: the disk has no room for more; what is finished stays.
+        KeyboardInterrupt: a signal asked to end; what is finished stays.
     """
     started = datetime.now(UTC)
+    run, signals = run or RunConfig(), signals or Signals()
+    if engine is None:
+        engine = EngineConfig(engine="serial" if workers <= 1 else "processes", workers=workers)
     dataset.download(raw, options)
-    described = list(dataset.recordings(raw, options))[:limit]
-    if not described:
-        raise RecordingError(f"{dataset.name}: there are no recordings to build")
-    plans = plan_build([r for r in described if isinstance(r, Recording)], config)
-    failed = _quarantine_unreadable(described, out)
-    folder = out / "parts"
-    _remove_orphans(out)
-    jobs = [PartJob(plan=plan, config=config, folder=folder) for plan in plans]
-    parts = {job.plan.key: part for job in jobs if (part := find_part(job)) is not None}
-    reused = len(parts)
-    failed |= _build_parts(jobs, parts, out, workers)
-    chosen = [parts[job.plan.key] for job in jobs if job.plan.key in parts]
-    report = _report(out, chosen, reused, failed)
-    if not report.clips:
-        raise RecordingError(_nothing_built(report))
-
-    def record(sums_sha256: str) -> None:
-        provenance = _provenance(dataset, options, config, plans, chosen, report)
-        provenance["sha256sums"] = sums_sha256
-        provenance["utc"] = {
-            "start": started.isoformat(timespec="seconds"),
-            "end": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        # Times cannot be computed again: `verify-shards --repair` takes the record from its copy.
-        for place in (folder, out):
-            write_text(place / "provenance.json", seal(provenance))
-
-    pack(chosen, folder, out, config, title=shards_title(dataset.name), record=record)
+    stock = take_stock(dataset, options, config, raw=raw, limit=limit)
+    share = run.share
+    outlines = [o for o in stock.outlines if not share or share.holds(o.recording.recording_id)]
+    guard = DiskGuard(out, run.reserve_bytes)
+    with Claims(out / "parts" / "claims") as claims:
+        builder = PartBuilder(
+            folder=out / "parts",
+            config=config,
+            engine=engine,
+            run=run,
+            claims=claims,
+            quarantine=Quarantine(out / "quarantine"),
+            guard=guard,
+            signals=signals,
+        )
+        try:
+            _make_parts(builder, stock, outlines)
+            parts = [
+                part for o in outlines if (part := builder.parts.get(o.recording.recording_id))
+            ]
+            report = _report(out, builder, outlines, parts)
+            if share is not None:
+                return report
+            if not report.clips:
+                raise RecordingError(_nothing_built(report))
+            provenance = _provenance(dataset, options, config, stock, parts, report)
+            finish_build(
+                parts,
+                out,
+                config,
+                provenance,
+                title=shards_title(dataset.name),
+                started=started,
+                claims=claims,
+                guard=guard,
+            )
+        except KeyboardInterrupt as exc:
+            raise KeyboardInterrupt(
+                f"interrupted ({signals.received or 'SIGINT'}): {len(builder.parts)} of "
+                f"{len(outlines)} recordings are built; run the same command again to go on"
+            ) from exc
     return report
 
 
@@ -120,59 +156,37 @@ def shards_title(dataset: str) -> str:
     return f"{dataset} shards"
 
 
-def _quarantine_unreadable(described: list[Recording | Unreadable], out: Path) -> dict[str, str]:
-    names = {recording.recording_id for recording in described}
-    for record in (out / "quarantine").glob("*.json"):
-        if record.stem not in names:  # of a dataset that has changed since
-            record.unlink()
-    failed = {r.recording_id: r.message for r in described if isinstance(r, Unreadable)}
-    for name, message in failed.items():
-        _quarantine(out, name, "RecordingError", message)
-    return failed
+def _make_parts(builder: PartBuilder, stock: Stock, outlines: Sequence[Outline]) -> None:
+    """Brings every part into being that can be, and records what cannot."""
+    builder.quarantine.keep_only(stock.names)
+    for failure in stock.unreadable.values():
+        builder.quarantine.add(failure)
+    builder.failed.update(stock.unreadable)
+    sweep(builder.folder, builder.claims)
+    missing = builder.find(outlines)
+    if not builder.run.pack_only:
+        builder.build(missing)
 
 
-def _quarantine(out: Path, name: str, error: str, message: str) -> None:
-    """Leaves a record of a recording that failed."""
-    facts = {"recording": name, "error": error, "message": message}
-    write_text(out / "quarantine" / f"{name}.json", canonical_json(facts) + "\n")
-
-
-def _build_parts(
-    jobs: list[PartJob], parts: dict[str, Part], out: Path, workers: int
-) -> dict[str, str]:
-    """Builds what is missing into `parts`; returns recording id -> message of what failed."""
-    missing = [job for job in jobs if job.plan.key not in parts]
-    failed: dict[str, str] = {}
-    with Meter() as meter:
-        results = engine.run(build_part, missing, workers=workers)
-        for done, (job, result) in enumerate(results, start=1):
-            meter("recordings built", done, len(missing))
-            name = job.plan.recording.recording_id
-            if isinstance(result, Part):
-                parts[job.plan.key] = result
-                (out / "quarantine" / f"{name}.json").unlink(missing_ok=True)
-                continue
-            if isinstance(result, OSError) and result.errno == errno.ENOSPC:
-                raise result  # a full disk is not the recording's fault
-            if not isinstance(result, EgotriadError):
-                # A defect of ours, or the machine's: say where, and do not bury it.
-                raise EgotriadError(f"{name}: {type(result).__name__}: {result}") from result
-            failed[name] = str(result)
-            _quarantine(out, name, type(result).__name__, failed[name])
-    return failed
-
-
-def _report(out: Path, parts: list[Part], reused: int, failed: dict[str, str]) -> BuildReport:
+def _report(
+    out: Path, builder: PartBuilder, outlines: Sequence[Outline], parts: Sequence[Part]
+) -> BuildReport:
     rejected = Counter(entry["reason"] for part in parts for entry in part.rejected)
+    failures = sorted(builder.failed.values(), key=lambda failure: failure.recording)
+    settled = builder.parts.keys() | builder.failed.keys()
     return BuildReport(
         out=out,
         clips=sum(part.rows for part in parts),
         events=sum(part.event_count or 0 for part in parts),
         hours=sum(part.duration_us for part in parts) / 3.6e9,
         recordings=len(parts),
-        reused=reused,
-        failed=failed,
+        reused=builder.reused,
+        built=builder.built,
+        failed={failure.recording: failure.message for failure in failures},
         rejected=dict(sorted(rejected.items())),
+        faults=dict(sorted(Counter(failure.kind for failure in failures).items())),
+        missing=sum(outline.recording.recording_id not in settled for outline in outlines),
+        packed=builder.run.share is None,
     )
 
 
@@ -181,6 +195,8 @@ def _nothing_built(report: BuildReport) -> str:
         first = next(iter(report.failed.values()))
         more = f" (and {len(report.failed) - 1} more failed)" if len(report.failed) > 1 else ""
         return f"{first}{more}"
+    if report.missing:
+        return f"none of {report.missing} recordings is built yet; run without --pack-only"
     reasons = ", ".join(f"{count} x {reason}" for reason, count in report.rejected.items())
     why = reasons or "none fits: recordings shorter than the window, or without narrations"
     return f"no window became a clip ({why}); see --windows and --window-seconds"
@@ -190,11 +206,12 @@ def _provenance(
     dataset: Dataset,
     options: Any,
     config: BuildConfig,
-    plans: list[RecordingPlan],
-    parts: list[Part],
+    stock: Stock,
+    parts: Sequence[Part],
     report: BuildReport,
 ) -> dict[str, Any]:
-    versions = {plan.recording.source_version for plan in plans}
+    """The build's record, without its times."""
+    versions = {outline.recording.source_version for outline in stock.outlines}
     return {
         "builder": BUILDER,
         "revision": source_revision(),
@@ -208,7 +225,7 @@ def _provenance(
             "options": options_record(options),
         },
         "counts": {
-            "planned_windows": sum(len(plan.windows) + len(plan.rejected) for plan in plans),
+            "planned_windows": stock.planned_windows,
             "built_windows": report.clips,
             "rejected_windows": report.rejected,
             "recordings": report.recordings,
@@ -218,6 +235,7 @@ def _provenance(
             {
                 "recording": part.recording,
                 "key": part.key,
+                "split": part.split,
                 "sources": part.sources,
                 "notes": part.notes,
                 "imu": part.imu,
@@ -225,21 +243,3 @@ def _provenance(
             for part in sorted(parts, key=lambda part: part.recording)
         ],
     }
-
-
-def _remove_orphans(out: Path) -> None:
-    """Deletes temporary files of processes that are gone."""
-    for file in out.rglob("*.tmp-*"):
-        pid = file.name.rpartition("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
-            file.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

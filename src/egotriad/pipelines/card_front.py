@@ -9,14 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from egotriad.manifests.schema import TABLES
+from egotriad.manifests.schema import FOLDERS, TABLES
 from egotriad.manifests.split import SPLITS
 from egotriad.pipelines.licences import Licence, licences_of
 from egotriad.pipelines.stats import value_counts
 
 __all__ = ["front_matter"]
 
-FOLDERS = {"windows": "data", "events": "events"}
 ANNOTATORS = {
     "human": "found",
     "label": "found",
@@ -44,8 +43,10 @@ def front_matter(
     licences = licences_of(value_counts(stats, "license_id"))
     annotators = {ANNOTATORS.get(name, "other") for name in value_counts(stats, "text_source")}
     configs = [name for name in FOLDERS if any(line["config"] == name for line in lines)]
-    tasks = (["video-text-to-text"] if "events" in configs else []) + (
-        ["time-series-forecasting"] if any(_has_imu(split) for split in splits) else []
+    tasks = (
+        (["video-text-to-text"] if "events" in configs else [])
+        + (["time-series-forecasting"] if any(_has_imu(split) for split in splits) else [])
+        + (["question-answering"] if "qa" in configs else [])
     )
     return {
         "pretty_name": title,

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 from cyclopts import App, Parameter, default_name_transform
-from rich.console import Console
 
-from egotriad.manifests.cli import EXIT_INCOMPLETE, finish, run_app
+from egotriad.manifests.cli import finish, run_app
+from egotriad.manifests.config_file import CONFIG_FLAG, from_config_file
+from egotriad.manifests.errors import UsageError
 from egotriad.manifests.plugins import DATASETS
-from egotriad.pipelines.build import BuildReport, build
+from egotriad.pipelines.build_cli import BuildTask, dry_run_build, run_build
 from egotriad.pipelines.dataset import Dataset
-from egotriad.pipelines.engine import default_workers
+from egotriad.pipelines.engine import EngineConfig
 from egotriad.pipelines.inspect import write_inspection
 from egotriad.pipelines.plan import BuildConfig
+from egotriad.pipelines.run_config import RunConfig
 
 __all__ = ["build_shards", "inspect_shards"]
 
@@ -31,6 +33,7 @@ def _build_app(words: list[str]) -> App:
         help="Build paired IMU / event-camera / narration shards from recordings.",
         version_flags=[],
         default_parameter=Parameter(name_transform=_flag),
+        config=from_config_file,
     )
     if words and not words[0].startswith("-"):
         # Only the dataset asked for is imported.
@@ -77,10 +80,15 @@ def _build_command(dataset: Dataset) -> Callable[..., int]:
         out: Path,
         options: Annotated[options_type, Parameter(name="*")] = None,
         config: Annotated[flags, Parameter(name="*")] = None,
+        engine: Annotated[EngineConfig | None, Parameter(name="*")] = None,
+        run: Annotated[RunConfig | None, Parameter(name="*")] = None,
         raw: Path | None = None,
-        workers: int | None = None,
         limit: int | None = None,
         max_reject_rate: float = 0.5,
+        dry_run: bool = False,
+        measure: float | None = None,
+        hours: float | None = None,
+        config_file: Annotated[Path | None, Parameter(name=CONFIG_FLAG)] = None,
         json: bool = False,
     ) -> int:
         """Build shards from this dataset.
@@ -89,43 +97,36 @@ def _build_command(dataset: Dataset) -> Callable[..., int]:
             out: folder of the shards; running again resumes.
             options: the dataset's own options.
             config: the build's options.
+            engine: where recordings are built.
+            run: what is done now, and when it stops.
             raw: folder of the raw files; OUT.raw when not given.
-            workers: processes; all cores when not given.
             limit: build only the first so many recordings.
             max_reject_rate: exit with 3 when a larger share of the windows was rejected.
+            dry_run: say what would be built, how large it gets and how long it takes; decode
+                nothing and download nothing.
+            measure: with --dry-run, build so many seconds of the recordings on trial, and reckon
+                with what they cost here.
+            hours: with --dry-run, reckon for so many recorded hours like these.
+            config_file: TOML file of options, named as the flags are; flags win.
             json: print the result as one line of JSON.
         """
-        report = build(
-            dataset,
-            options if options is not None else options_type(),
-            BuildConfig(**dataclasses.asdict(config if config is not None else flags())),
+        task = BuildTask(
+            dataset=dataset,
+            options=options if options is not None else options_type(),
+            config=BuildConfig(**dataclasses.asdict(config if config is not None else flags())),
+            engine=engine or EngineConfig(),
+            run=run or RunConfig(),
             raw=raw or out.with_name(f"{out.name}.raw"),
             out=out,
-            workers=workers or default_workers(),
             limit=limit,
         )
-        missing = report.failed or report.reject_rate > max_reject_rate
-        return finish(
-            dataclasses.asdict(report) | {"out": str(report.out)},
-            as_json=json,
-            show=lambda console: _show_build(console, report),
-            code=EXIT_INCOMPLETE if missing else 0,
-        )
+        if dry_run:
+            return dry_run_build(task, measure_s=measure, hours=hours, as_json=json)
+        if measure is not None or hours is not None:
+            raise UsageError("--measure and --hours belong to --dry-run; add it or drop them")
+        return run_build(task, max_reject_rate=max_reject_rate, as_json=json)
 
     return command
-
-
-def _show_build(console: Console, report: BuildReport) -> None:
-    console.print(
-        f"{report.clips} clips ({report.hours:.3f} h, {report.events:,} events) of "
-        f"{report.recordings} recordings in {report.out}"
-        + (f", {report.reused} recordings were built before" if report.reused else ""),
-        highlight=False,
-    )
-    for reason, count in report.rejected.items():
-        console.print(f"rejected {count} windows: {reason} (see rejected.jsonl)", highlight=False)
-    for message in report.failed.values():
-        console.print(f"failed: {message}", highlight=False, markup=False)
 
 
 def inspect_shards(tokens: Sequence[str] | None = None) -> int:

@@ -11,13 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from egotriad.manifests.schema import TABLES
-from egotriad.pipelines.card_front import FOLDERS, front_matter
+from egotriad.manifests.schema import FOLDERS, TABLES
+from egotriad.pipelines.card_front import front_matter
+from egotriad.pipelines.facts import BuildFacts
 from egotriad.pipelines.licences import licences_of
-from egotriad.pipelines.plan import BuildConfig
 from egotriad.pipelines.stats import value_counts
 
-__all__ = ["croissant"]
+__all__ = ["contents_of", "croissant"]
 
 TERMS = (
     *("arrayShape", "citeAs", "column", "equivalentProperty", "extract", "field", "fileObject"),
@@ -51,7 +51,7 @@ TYPES = {
 
 
 def croissant(
-    title: str, lines: Sequence[dict[str, Any]], stats: dict[str, Any], config: BuildConfig
+    title: str, lines: Sequence[dict[str, Any]], stats: dict[str, Any], facts: BuildFacts
 ) -> str:
     """The text of `croissant.json`.
 
@@ -59,13 +59,14 @@ def croissant(
         title: name for people.
         lines: of the manifest.
         stats: of `stats.shard_stats`.
-        config: the build's configuration.
+        facts: of the build's configuration.
     """
     front = front_matter(title, lines, stats)
     tables = [entry["config_name"] for entry in front["configs"]]
     licences = licences_of(value_counts(stats, "license_id"))
-    contents = "narrations" + (", IMU" if config.imu else "")
-    contents += ", synthetic event-camera data" if config.events else ""
+    contents = "narrations" + (", IMU" if facts.imu else "")
+    if facts.events:
+        contents += f", {'synthetic ' if facts.events_computed else ''}event-camera data"
     document = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -74,19 +75,26 @@ def croissant(
             "http://mlcommons.org/croissant/RAI/1.0",
         ],
         "name": title,
-        "description": f"Windows of egocentric recordings ({config.window_policy.describe()}) with "
+        "description": f"Windows of egocentric recordings ({facts.rules}) with "
         f"{contents}.",
         "citeAs": f"{', '.join(value_counts(stats, 'source'))}; "
-        f"egotriad, configuration {config.hash}",
+        f"egotriad, configuration {facts.hash}",
         "license": [item.url or item.id for item in licences],
         "keywords": front["tags"],
         "inLanguage": front["language"],
         "isLiveDataset": False,
-        **_responsibility(stats, config),
+        **_responsibility(stats, facts),
+        **contents_of(tables),
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def contents_of(tables: Sequence[str]) -> dict[str, Any]:
+    """The document's properties that follow from the schema alone."""
+    return {
         "distribution": [_files(table) for table in tables],
         "recordSet": [_records(table) for table in tables],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def _files(table: str) -> dict[str, Any]:
@@ -117,8 +125,8 @@ def _records(table: str) -> dict[str, Any]:
         "@type": "cr:RecordSet",
         "@id": table,
         "name": table,
-        "description": "one row per window",
-        "key": {"@id": f"{table}/window_id"},
+        "description": f"one row per {'question' if table == 'qa' else 'window'}",
+        "key": {"@id": f"{table}/{TABLES[table].names[0]}"},
         "field": [split, *(_field(table, column) for column in TABLES[table])],
     }
 
@@ -164,14 +172,14 @@ def _source(table: str, column: str, path: tuple[str, ...]) -> dict[str, Any]:
     return source | ({"transform": [{"jsonPath": name} for name in path]} if path else {})
 
 
-def _responsibility(stats: dict[str, Any], config: BuildConfig) -> dict[str, Any]:
+def _responsibility(stats: dict[str, Any], facts: BuildFacts) -> dict[str, Any]:
     """Croissant's responsible-AI properties, each a fact of this build."""
-    steps = [f"windows {config.window_policy.describe()}"]
+    steps = [f"windows {facts.rules}"]
     tools, limits = [], ["few wearers; one annotator's choice of what mattered at one moment"]
-    if config.imu:
-        steps.append(f"IMU resampled to {config.imu_rate_hz:g} Hz from true time stamps")
-    if config.events:
-        steps.append(f"events computed from video frames, sim_id {config.sim_id}")
+    if facts.imu:
+        steps.append(f"IMU resampled to {facts.imu_rate_hz:g} Hz from true time stamps")
+    if facts.events_computed:
+        steps.append(f"events computed from video frames, sim_id {facts.sim_id}")
         tools.append("egotriad's model of an event camera (parameters in provenance.json)")
         limits.append("events are synthetic: between two frames they follow from interpolation")
     values: dict[str, Any] = {

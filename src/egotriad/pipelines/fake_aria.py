@@ -7,7 +7,7 @@ IndexRecord.cpp: description version 2, classic index, nothing compressed) and p
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 
 from egotriad.converters.vrs_container import DISK_RECORD, FILE_HEADER, MAGIC, RECORD_HEADER
 
-__all__ = ["VrsRecord", "write_fake_aria", "write_vrs"]
+__all__ = [
+    "IMU_LEFT",
+    "IMU_RIGHT",
+    "LATE_NS",
+    "RATES_HZ",
+    "VrsRecord",
+    "calibration",
+    "configurations",
+    "imu_record",
+    "write_fake_aria",
+    "write_vrs",
+]
 
 CONFIGURATION, DATA = 2, 3
 RGB, IMU_RIGHT, IMU_LEFT, TIME_CODE = (214, 1), (1202, 1), (1202, 2), (285, 1)
@@ -70,8 +81,8 @@ def write_fake_aria(folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recording.vrs"
-    records = [*_configurations(), *sorted(_data(), key=lambda record: record.time_s)]
-    tags = {"device_type": "Aria", "calib_json": json.dumps(_calibration())}
+    records = [*configurations(LAYOUTS), *sorted(_data(), key=lambda record: record.time_s)]
+    tags = {"device_type": "Aria", "calib_json": json.dumps(calibration())}
     write_vrs(path, records, tags)
     said = ((1.4, "i"), (1.6, "walk"), (1.9, "forward"), (4.0, "looking"), (4.4, "around"))
     rows = (
@@ -152,7 +163,8 @@ def _map(words: Mapping[str, str]) -> bytes:
     return data
 
 
-def _configurations() -> Iterator[VrsRecord]:
+def configurations(streams: Iterable[tuple[int, int]]) -> Iterator[VrsRecord]:
+    """The configuration record of each stream: what a file's records begin with."""
     mode = b"TIMECODE"
     contents = {
         RGB: struct.pack("<IdIIII", 2, 1e6 / FRAME_US, WIDTH, HEIGHT, 3 * WIDTH, 3),
@@ -160,8 +172,25 @@ def _configurations() -> Iterator[VrsRecord]:
         IMU_LEFT: struct.pack("<IQd", 1, 1, 800.0),
         TIME_CODE: struct.pack("<IdII", 1, 1.0, 0, len(mode)) + mode,
     }
-    for stream, data in sorted(contents.items()):
-        yield VrsRecord(stream=stream, time_s=5e-324, kind=CONFIGURATION, data=data)
+    for stream in sorted(streams):
+        yield VrsRecord(stream=stream, time_s=5e-324, kind=CONFIGURATION, data=contents[stream])
+
+
+def imu_record(
+    stream: tuple[int, int], t_ns: int, accel: Sequence[float], gyro: Sequence[float]
+) -> VrsRecord:
+    """One sample of an IMU, stamped late as its calibration says.
+
+    Args:
+        stream: `IMU_RIGHT` or `IMU_LEFT`.
+        t_ns: device time at which it was taken.
+        accel: m/s^2 in the device's axes.
+        gyro: rad/s in the device's axes.
+    """
+    own = (value for sensor in (accel, gyro) for value in _turned(sensor, stream))
+    stamp_ns = t_ns + LATE_NS[stream]
+    data = struct.pack("<???q6f", True, True, False, stamp_ns, *own)
+    return VrsRecord(stream=stream, time_s=stamp_ns / 1e9, kind=DATA, data=data)
 
 
 def _data() -> Iterator[VrsRecord]:
@@ -170,13 +199,10 @@ def _data() -> Iterator[VrsRecord]:
         picture = cv2.imencode(".jpg", _frame(number))[1].tobytes()
         yield _stamped(RGB, t_ns, struct.pack("<Qdq", number, 0.004, t_ns) + picture)
     for stream in (IMU_RIGHT, IMU_LEFT):
-        rate_hz, late_ns = RATES_HZ[stream], LATE_NS[stream]
+        rate_hz = RATES_HZ[stream]
         for number in range(round((FRAMES * FRAME_US / 1e6 + 0.1) * rate_hz)):
             since_ns = round(number * 1e9 / rate_hz) - 40_000_000  # it begins before the camera
-            t_ns = BOOT_NS + since_ns + late_ns
-            accel, gyro = (_turned(values, stream) for values in _motion(since_ns / 1e9))
-            data = struct.pack("<???q3f3f", True, True, False, t_ns, *accel, *gyro)
-            yield _stamped(stream, t_ns, data)
+            yield imu_record(stream, BOOT_NS + since_ns, *_motion(since_ns / 1e9))
     for second in range(8):
         t_ns = BOOT_NS + second * 1_000_000_000
         yield _stamped(TIME_CODE, t_ns, struct.pack("<qq", t_ns, t_ns + 3_600_000_000_000))
@@ -199,12 +225,12 @@ def _motion(at_s: float) -> tuple[list[float], list[float]]:
     return [-9.81 + 2.0 * np.sin(step), 0.5 * np.sin(step / 2), 0.0], [0.0, 0.2 * np.sin(step), 0.3]
 
 
-def _turned(values: list[float], stream: tuple[int, int]) -> list[float]:
+def _turned(values: Sequence[float], stream: tuple[int, int]) -> list[float]:
     """Into the IMU's own axes; a half turn is its own inverse."""
     return [value if axis else -value for value, axis in zip(values, TURNS[stream], strict=True)]
 
 
-def _calibration() -> dict[str, object]:
+def calibration() -> dict[str, object]:
     """Factory calibration as the glasses carry it (`calib_json`), of the IMUs alone."""
     straight = {"Name": "Linear", "RectificationMatrix": np.eye(3).tolist()}
     unbiased = {"Name": "Constant", "Offset": [0.0, 0.0, 0.0]}

@@ -18,17 +18,29 @@ from egotriad.manifests.files import (
     sha256_text,
     write_text,
 )
-from egotriad.manifests.schema import SCHEMA_VERSION
+from egotriad.manifests.schema import FOLDERS, SCHEMA_VERSION
 from egotriad.manifests.shards import TableWriter, open_table
+from egotriad.manifests.shards_join import join_parquet
 from egotriad.manifests.split import SPLITS
+from egotriad.manifests.verify_files import DATA_PATH
 from egotriad.pipelines.describe import DESCRIPTIONS, describe
+from egotriad.pipelines.facts import facts_of
 from egotriad.pipelines.part import Part
 from egotriad.pipelines.plan import BuildConfig
 from egotriad.pipelines.provenance import BUILDER
 
-__all__ = ["Shard", "pack", "plan_shards"]
-
-TABLE_FOLDERS = {"windows": "data", "events": "events"}
+__all__ = [
+    "Shard",
+    "asked_parts",
+    "finish_files",
+    "manifest_line",
+    "pack",
+    "plan_shards",
+    "qa_path",
+    "renumber",
+    "unmark",
+    "window_ids",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,7 @@ class Shard:
     def paths(self, config: BuildConfig) -> dict[str, str]:
         """Table -> path in the build's folder."""
         tables = ("windows", "events") if config.events else ("windows",)
-        return {table: f"{TABLE_FOLDERS[table]}/{self.name}" for table in tables}
+        return {table: f"{FOLDERS[table]}/{self.name}" for table in tables}
 
 
 def pack(
@@ -75,36 +87,55 @@ def pack(
         keep: path in `out` -> SHA-256 of shard files that hold already what would be written.
         record: called with the hash of SHA256SUMS just before that file, the last one, is written.
     """
-    for marker in ("SHA256SUMS", "manifest.jsonl"):
-        (out / marker).unlink(missing_ok=True)
+    unmark(out)
     lines: list[dict[str, Any]] = []
-    for shard in plan_shards(parts, config):
+    shards = plan_shards(parts, config)
+    for shard in shards:
         lines += _shard_lines(shard, folder, out, config, keep)
-    lines.sort(key=lambda line: line["path"])
-    named = {line["path"] for line in lines}
-    for directory in TABLE_FOLDERS.values():
-        for file in (out / directory).glob("*.parquet"):
-            if f"{directory}/{file.name}" not in named:
-                file.unlink()
+    lines += _qa_lines(shards, folder, out, config, keep)
     rejected = sorted(
         (entry for part in parts for entry in part.rejected), key=lambda e: e["window_id"]
     )
     write_text(out / "rejected.jsonl", "".join(canonical_json(entry) + "\n" for entry in rejected))
     reasons = Counter(entry["reason"] for entry in rejected)
-    describe(out, lines, config, title=title, rejected=reasons)
-    write_text(out / "manifest.jsonl", "".join(canonical_json(line) + "\n" for line in lines))
-    sums = _sums(out, lines)
-    if record is not None:
-        record(sha256_text(sums))
-    write_text(out / "SHA256SUMS", sums)
+    lines.sort(key=lambda line: line["path"])
+    describe(out, lines, facts_of(config), title=title, rejected=reasons)
+    finish_files(out, lines, record=record)
     return lines
 
 
-def _sums(out: Path, lines: Sequence[dict[str, Any]]) -> str:
+def unmark(out: Path) -> None:
+    """Takes away what marks a folder as a complete build, and what a killed writer has left."""
+    for marker in ("SHA256SUMS", "manifest.jsonl"):
+        (out / marker).unlink(missing_ok=True)
+    for folder in (out, *(out / name for name in FOLDERS.values())):
+        for file in folder.glob("*.tmp-*"):
+            file.unlink(missing_ok=True)
+
+
+def finish_files(
+    out: Path, lines: Sequence[dict[str, Any]], *, record: Callable[[str], None] | None = None
+) -> None:
+    """Removes data files that are not named, then writes `manifest.jsonl` and `SHA256SUMS`.
+
+    Args:
+        out: the build's folder, all other files written.
+        lines: of the manifest, in the order of their paths.
+        record: called with the hash of SHA256SUMS just before that file, the last one, is written.
+    """
     known = {line["path"]: line["sha256"] for line in lines}
+    for directory in FOLDERS.values():
+        for file in (out / directory).glob("*.parquet"):
+            if f"{directory}/{file.name}" not in known:
+                file.unlink()
+    write_text(out / "manifest.jsonl", "".join(canonical_json(line) + "\n" for line in lines))
     for name in (*DESCRIPTIONS, "manifest.jsonl", "rejected.jsonl"):
-        known[name] = sha256_file(out / name)
-    return "".join(f"{known[name]}  {name}\n" for name in sorted(known))
+        if (out / name).is_file():
+            known[name] = sha256_file(out / name)
+    sums = "".join(f"{known[name]}  {name}\n" for name in sorted(known))
+    if record is not None:
+        record(sha256_text(sums))
+    write_text(out / "SHA256SUMS", sums)
 
 
 def plan_shards(parts: Sequence[Part], config: BuildConfig) -> list[Shard]:
@@ -134,30 +165,79 @@ def _shard_lines(
     shard: Shard, folder: Path, out: Path, config: BuildConfig, keep: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Writes the files of a shard, except those to keep; returns their lines of the manifest."""
+    counts = [part.event_count for part in shard.parts if part.event_count is not None]
+    facts = {
+        "events": sum(counts) if counts else None,
+        "videos": len(shard.parts),
+        "wearers": len({part.split_group for part in shard.parts}),
+    }
     ids: list[str] = []
     lines: list[dict[str, Any]] = []
     for table, name in shard.paths(config).items():
         if name not in keep:
-            _write_table(shard, table, folder, out / name, config)
-        if not ids:
-            ids = open_table(out / name, table).read(["window_id"])["window_id"].to_pylist()
-        sha256 = keep.get(name) or sha256_file(out / name)
-        lines.append(_manifest_line(shard, table, out / name, ids, config, sha256))
+            _write_table(shard.parts, table, folder, out / name, config)
+        ids = ids or window_ids(out / name, table)
+        lines.append(manifest_line(out, name, config.hash, ids, sha256=keep.get(name), **facts))
     return lines
 
 
-def _write_table(shard: Shard, table: str, folder: Path, path: Path, config: BuildConfig) -> None:
+def _qa_lines(
+    shards: Sequence[Shard], folder: Path, out: Path, config: BuildConfig, keep: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Writes the questions of each split that has any, a row group per recording, to one file."""
+    lines = []
+    for split in SPLITS:
+        name, parts = qa_path(split), asked_parts(shards, split)
+        if not parts:
+            continue
+        if name not in keep:
+            _write_table(parts, "qa", folder, out / name, config)
+        ids = window_ids(out / name, "qa")
+        lines.append(manifest_line(out, name, config.hash, ids, sha256=keep.get(name)))
+    return lines
+
+
+def qa_path(split: str) -> str:
+    """Path of the questions of a split in a build's folder."""
+    return f"{FOLDERS['qa']}/{split}-00000-of-00001.parquet"
+
+
+def asked_parts(shards: Sequence[Shard], split: str) -> list[Part]:
+    """The parts of a split that hold questions, in the order of their rows."""
+    parts = [part for shard in shards if shard.split == split for part in shard.parts]
+    return [part for part in parts if any(name.endswith(".qa.parquet") for name in part.files)]
+
+
+def window_ids(path: Path, table: str) -> list[str]:
+    """The column `window_id` of a data file."""
+    return open_table(path, table).read(["window_id"])["window_id"].to_pylist()
+
+
+def _write_table(
+    parts: Sequence[Part], table: str, folder: Path, path: Path, config: BuildConfig
+) -> None:
+    names = [next(n for n in part.files if n.endswith(f".{table}.parquet")) for part in parts]
+    files = [folder / name for name in names]
     with ExitStack() as stack:
         temporary = stack.enter_context(atomic(path))
+        if table != "windows" and _are_sound(parts, files) and join_parquet(files, temporary):
+            return
         writer = stack.enter_context(
             TableWriter(temporary, table, builder=BUILDER, config_hash=config.hash)
         )
-        for part in shard.parts:
-            file = next(name for name in part.files if name.endswith(f".{table}.parquet"))
-            for rows in _row_groups(folder / file, table):
+        for file in files:
+            for rows in _row_groups(file, table):
                 if table == "windows":
-                    rows = _renumber(rows, writer.rows, config.events)
+                    rows = renumber(rows, writer.rows, config.events)
                 writer.write(rows)
+
+
+def _are_sound(parts: Sequence[Part], files: Sequence[Path]) -> bool:
+    """Whether part files hold what was written; copying would not notice, reading will say why."""
+    return all(
+        sha256_file(file) == part.files[file.name]["sha256"]
+        for part, file in zip(parts, files, strict=True)
+    )
 
 
 def _row_groups(path: Path, table: str) -> Iterator[pa.Table]:
@@ -166,7 +246,7 @@ def _row_groups(path: Path, table: str) -> Iterator[pa.Table]:
         yield file.read_row_group(group)
 
 
-def _renumber(rows: pa.Table, first: int, events: bool) -> pa.Table:
+def renumber(rows: pa.Table, first: int, events: bool) -> pa.Table:
     """Event rows count from the start of the shard, as they did from the start of the part."""
     index = rows.schema.get_field_index("event_row")
     field = rows.schema.field(index)
@@ -178,32 +258,50 @@ def _renumber(rows: pa.Table, first: int, events: bool) -> pa.Table:
     return rows.set_column(index, field, numbers)
 
 
-def _manifest_line(
-    shard: Shard,
-    table: str,
-    path: Path,
+def manifest_line(
+    out: Path,
+    path: str,
+    config_hash: str,
     ids: Sequence[str],
-    config: BuildConfig,
-    sha256: str,
+    *,
+    sha256: str | None = None,
+    events: int | None = None,
+    videos: int | None = None,
+    wearers: int | None = None,
 ) -> dict[str, Any]:
-    metadata = open_table(path, table).metadata
-    counts = [part.event_count for part in shard.parts if part.event_count is not None]
+    """What the manifest says of a data file.
+
+    Args:
+        out: the build's folder.
+        path: of the file in it, `{folder}/{split}-{index}-of-{count}.parquet`.
+        config_hash: of the configuration.
+        ids: window_id of each row.
+        sha256: of the file where it is known.
+        events: number of them, None without the modality and in a file of questions.
+        videos: number of recordings, None in a file of questions.
+        wearers: number of groups that a split never divides, None in a file of questions.
+    """
+    match = DATA_PATH.fullmatch(path)
+    if match is None:
+        raise ValueError(f"{path}: not the path of a data file")
+    table = next(table for table, name in FOLDERS.items() if name == match["folder"])
+    metadata = open_table(out / path, table).metadata
     return {
-        "path": f"{path.parent.name}/{path.name}",
+        "path": path,
         "config": table,
-        "split": shard.split,
-        "index": shard.index,
-        "count": shard.count,
+        "split": match["split"],
+        "index": int(match["index"]),
+        "count": int(match["count"]),
         "rows": metadata.num_rows,
         "row_groups": metadata.num_row_groups,
-        "events": sum(counts) if counts else None,
-        "bytes": path.stat().st_size,
-        "sha256": sha256,
+        "events": events,
+        "bytes": (out / path).stat().st_size,
+        "sha256": sha256 or sha256_file(out / path),
         "first_window_id": ids[0],
         "last_window_id": ids[-1],
-        "videos": len(shard.parts),
-        "wearers": len({part.split_group for part in shard.parts}),
+        "videos": videos,
+        "wearers": wearers,
         "schema_version": SCHEMA_VERSION,
         "codec": "parquet",
-        "config_hash": config.hash,
+        "config_hash": config_hash,
     }

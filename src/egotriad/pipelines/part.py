@@ -8,8 +8,8 @@ The key covers the configuration and all that is known of the recording without 
 changed options or inputs never mix with old parts.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,17 @@ from egotriad.pipelines.part_imu import PartImu
 from egotriad.pipelines.plan import BuildConfig, RecordingPlan
 from egotriad.pipelines.provenance import BUILDER
 
-__all__ = ["Part", "PartJob", "Rejection", "build_part", "find_part", "read_part"]
+__all__ = [
+    "Part",
+    "PartJob",
+    "Rejection",
+    "build_part",
+    "file_facts",
+    "find_part",
+    "read_part",
+    "table_writers",
+    "write_clips",
+]
 
 PREVIEW_US = 50_000
 PREVIEW_EVENTS = 20_000
@@ -109,19 +119,9 @@ def build_part(job: PartJob) -> Part:
         paths = {"windows": job.path("windows.parquet")}
         if job.config.events:
             paths["events"] = job.path("events.parquet")
-        with ExitStack() as stack:
-            writers = {
-                table: stack.enter_context(
-                    TableWriter(
-                        stack.enter_context(atomic(path)),
-                        table,
-                        builder=BUILDER,
-                        config_hash=job.config.hash,
-                    )
-                )
-                for table, path in paths.items()
-            }
-            rows, count, duration = _write(job, writers, source, rejected, notes)
+        with table_writers(paths, job.config) as writers:
+            clips = _clips(job, source, rejected, notes)
+            rows, count, duration = write_clips(clips, writers, preview=job.config.preview)
         part = Part(
             recording=recording.recording_id,
             wearer=recording.wearer,
@@ -131,10 +131,7 @@ def build_part(job: PartJob) -> Part:
             rows=rows,
             event_count=count if job.config.events else None,
             duration_us=duration,
-            files={
-                path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-                for path in paths.values()
-            },
+            files=file_facts(paths.values()),
             sources=[
                 {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_file(file)}
                 for file in recording.files
@@ -147,31 +144,64 @@ def build_part(job: PartJob) -> Part:
     return part
 
 
-def _write(
-    job: PartJob,
-    writers: dict[str, TableWriter],
-    source: PartImu | None,
-    rejected: list[Rejection],
-    notes: dict[str, str],
+@contextmanager
+def table_writers(
+    paths: Mapping[str, Path], config: BuildConfig
+) -> Iterator[dict[str, TableWriter]]:
+    """Writers of a part's tables; the files appear when the block ends without an error.
+
+    Args:
+        paths: table -> file.
+        config: the build's configuration.
+    """
+    with ExitStack() as stack:
+        yield {
+            table: stack.enter_context(
+                TableWriter(
+                    stack.enter_context(atomic(path)),
+                    table,
+                    builder=BUILDER,
+                    config_hash=config.hash,
+                )
+            )
+            for table, path in paths.items()
+        }
+
+
+def write_clips(
+    clips: Iterable[Clip], writers: Mapping[str, TableWriter], *, preview: bool
 ) -> tuple[int, int, int]:
-    """Writes every clip as it is finished; returns rows, events and microseconds written."""
+    """Writes every clip as it comes; returns rows, events and microseconds written.
+
+    Args:
+        clips: of one recording, in time order.
+        writers: of its tables.
+        preview: whether rows get a picture of their first events.
+    """
     light: list[pa.Table] = []
     count = duration = 0
-    for clip in _clips(job, source, rejected, notes):
+    for clip in clips:
         row = None
         if clip.events is not None:
             row = writers["events"].rows
             writers["events"].write_events(clip)
             count += len(clip.events)
-        light.append(window_table([clip], [_preview(clip, job.config)], [row]))
+        light.append(window_table([clip], [_preview(clip) if preview else None], [row]))
         duration += clip.duration_us
     if light:
         writers["windows"].write(pa.concat_tables(light).combine_chunks())
     return writers["windows"].rows, count, duration
 
 
-def _preview(clip: Clip, config: BuildConfig) -> bytes | None:
-    if clip.events is None or not config.preview:
+def file_facts(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Name -> size and hash of a part's files, as its done marker holds them."""
+    return {
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in paths
+    }
+
+
+def _preview(clip: Clip) -> bytes | None:
+    if clip.events is None:
         return None
     span = clip.event_spans[len(clip.event_spans) // 2]
     first = clip.events.between(span.start_us, span.start_us + PREVIEW_US)

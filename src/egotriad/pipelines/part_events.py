@@ -1,6 +1,6 @@
 """Events of one recording: one pass over its video, cut into windows as they come."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -29,7 +29,8 @@ def cut_events(
 ) -> Iterator[tuple[Window, CutEvents | ClipRejected]]:
     """Emulates the recording once, in one pass, and yields each window as soon as it is over.
 
-    The pass ends with the last window; what no window needs is forgotten at once.
+    The pass ends with the last window; what no window needs is forgotten at once. Where the
+    recording holds events itself, those are taken.
 
     Args:
         recording: what to read.
@@ -41,6 +42,9 @@ def cut_events(
         RecordingError: when the recording has no video, or one that cannot be read.
     """
     policy = config.span_policy
+    if recording.read_events is not None:
+        yield from _recorded(recording.read_events, config, windows)
+        return
     if recording.video_path is None:
         raise RecordingError("has no video; pass --no-events to build clips without events")
     pending = [_Pending(window, policy) for window in windows]
@@ -110,7 +114,8 @@ class _Pending:
     def add(self, events: Events) -> None:
         self._size_wh = events.size_wh
         if len(events) and events.t_us[0] < self.end_us and events.t_us[-1] >= self.start_us:
-            self._parts.append(events.between(self.start_us, self.end_us))
+            events = events.between(self.start_us, self.end_us)
+            self._parts.append(events.shifted(-self.window.t_start_us))
 
     def mark_gap(self, start_us: int, end_us: int) -> None:
         """Notes two frames with too much time between them."""
@@ -125,13 +130,36 @@ class _Pending:
             )
             return self.window, ClipRejected("video-gap", message)
         events = concatenate(self._parts, self._size_wh)
-        events = events.shifted(-self.window.t_start_us).canonical()
-        spans = choose_spans(self._policy, self.window, events)
-        keep = np.zeros(len(events), bool)
-        for span in spans:
-            lo, hi = np.searchsorted(events.t_us, [span.start_us, span.end_us])
-            keep[lo:hi] = True
-        if keep.sum() > max_events:
-            message = f"{keep.sum()} events, need at most {max_events} (--max-events)"
-            return self.window, ClipRejected("too-many-events", message)
-        return self.window, (events.take(keep), spans)
+        # In canonical order as it is: so the emulator gives them, each piece after the one before.
+        return self.window, _chosen(self.window, self._policy, events, max_events)
+
+
+def _recorded(
+    read: Callable[[int, int], Events], config: BuildConfig, windows: list[Window]
+) -> Iterator[tuple[Window, CutEvents | ClipRejected]]:
+    """Events that are there already, window by window."""
+    policy = config.span_policy
+    for window in windows:
+        search = policy.search(window)
+        start_us = window.t_start_us + search.start_us
+        try:
+            events = read(start_us, start_us + search.duration_us).shifted(-window.t_start_us)
+        except ClipRejected as exc:
+            yield window, exc
+            continue
+        yield window, _chosen(window, policy, events, config.max_events)
+
+
+def _chosen(
+    window: Window, policy: SpanPolicy, events: Events, max_events: int
+) -> CutEvents | ClipRejected:
+    """The spans of a window and the events in them, of all events that may be needed."""
+    spans = choose_spans(policy, window, events)
+    keep = np.zeros(len(events), bool)
+    for span in spans:
+        lo, hi = np.searchsorted(events.t_us, [span.start_us, span.end_us])
+        keep[lo:hi] = True
+    if keep.sum() > max_events:
+        message = f"{keep.sum()} events, need at most {max_events} (--max-events)"
+        return ClipRejected("too-many-events", message)
+    return events if keep.all() else events.take(keep), spans

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from egotriad.converters.narration_passes import choose_narrations
 from egotriad.converters.spans import SpanPolicy
 from egotriad.converters.window_policy import SHORTEST_US, WindowPolicy
 from egotriad.converters.windows import RejectedWindow, Window, plan_windows
-from egotriad.manifests import Recording
+from egotriad.manifests import Narration, Recording
 from egotriad.manifests.errors import UsageError
 from egotriad.manifests.files import short_hash
 from egotriad.manifests.schema import SCHEMA_VERSION
@@ -170,6 +170,11 @@ class BuildConfig:
         }
 
     @property
+    def events_computed(self) -> bool:
+        """Whether events are computed here, and not taken from files that hold them."""
+        return self.events and self.event_source["simulator"] is not None
+
+    @property
     def sim_id(self) -> str:
         """16 hex digits naming `event_source`."""
         return short_hash(self.event_source)
@@ -219,28 +224,45 @@ class RecordingPlan:
     key: str = field(repr=False)
 
 
-def plan_recording(recording: Recording, config: BuildConfig) -> RecordingPlan:
-    """Chooses the narrations of one recording, lays its windows and assigns its split."""
+def plan_recording(
+    recording: Recording, config: BuildConfig, *, split: str | None = None
+) -> RecordingPlan:
+    """Chooses the narrations of one recording, lays its windows and assigns its split.
+
+    Args:
+        recording: what to plan.
+        config: the build's configuration.
+        split: where it goes because of others of its wearer; its own split when not given.
+    """
     narrations, counts = choose_narrations(
         recording.narrations, recording.duration_us, wearer_only=config.subject == "wearer"
     )
-    laid = plan_windows(config.window_policy, recording.duration_us, narrations)
-    split, group, origin = split_of(recording)
+    laid = plan_windows(
+        config.window_policy,
+        recording.duration_us,
+        narrations,
+        redacted_us=recording.redacted_us,
+    )
+    own_split, group, origin = split_of(recording)
+    identity = {"config": config.hash, "recording": _description(recording)}
+    if split not in (None, own_split):
+        identity["split"] = split
     return RecordingPlan(
         recording=recording,
         windows=laid.windows,
         rejected=laid.rejected,
         window_policy=str(laid.policy),
-        split=split,
+        split=split or own_split,
         split_group=group,
         split_origin=origin,
-        notes={f"narrations_{name}": str(count) for name, count in counts.items()},
-        key=short_hash({"config": config.hash, "recording": _description(recording)}),
+        notes=recording.notes
+        | {f"narrations_{name}": str(count) for name, count in counts.items()},
+        key=short_hash(identity),
     )
 
 
-def plan_build(recordings: Iterable[Recording], config: BuildConfig) -> list[RecordingPlan]:
-    """Plans every recording, in the dataset's order.
+def plan_build(recordings: Iterable[Recording], config: BuildConfig) -> Iterator[RecordingPlan]:
+    """Plans every recording, in the dataset's order, one at a time.
 
     Raises:
         UsageError: when two recordings share an id (their shards could not be told apart).
@@ -250,14 +272,13 @@ def plan_build(recordings: Iterable[Recording], config: BuildConfig) -> list[Rec
         asked, length = policy.duration_us / 1e6, policy.length_us / 1e6
         count = round(length * config.imu_rate_hz)
         _LOG.info("windows of %g s become %g s: %d whole IMU samples", asked, length, count)
-    plans = [plan_recording(recording, config) for recording in recordings]
     seen: set[str] = set()
-    for plan in plans:
-        name = plan.recording.recording_id
+    for recording in recordings:
+        name = recording.recording_id
         if name in seen:
             raise UsageError(f"two recordings are called {name!r}; rename one of the files")
         seen.add(name)
-    return plans
+        yield plan_recording(recording, config)
 
 
 def _microseconds(seconds: float) -> int:
@@ -273,12 +294,19 @@ def _description(recording: Recording) -> dict[str, Any]:
         "wearer": recording.wearer,
         "version": recording.source_version,
         "duration_us": recording.duration_us,
-        "narrations": [asdict(narration) for narration in recording.narrations],
+        "narrations": [_fields(narration) for narration in recording.narrations],
         "align": asdict(recording.align),
         "split": recording.official_split,
         "group": recording.split_group,
+        "redacted_us": recording.redacted_us,
+        "notes": recording.notes,
         "kinds": [recording.imu_kind, recording.text_source, recording.license_id],
         "files": [
             [path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in recording.files
         ],
     }
+
+
+def _fields(narration: Narration) -> dict[str, Any]:
+    """`dataclasses.asdict` of what holds no other dataclass, at a tenth of its time."""
+    return {name: getattr(narration, name) for name in Narration.__dataclass_fields__}

@@ -18,10 +18,17 @@ from egotriad.pipelines.build import shards_title
 from egotriad.pipelines.pack import pack
 from egotriad.pipelines.plan import BuildConfig
 from egotriad.pipelines.provenance import BUILDER, environment
+from egotriad.pipelines.recorded import config_kind
 from egotriad.pipelines.repair_parts import PartStore
 from egotriad.pipelines.restore import restored
 
-__all__ = ["RepairReport", "repair"]
+__all__ = [
+    "RepairReport",
+    "changed_versions",
+    "recorded_config",
+    "recorded_provenance",
+    "repair",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +72,7 @@ def repair(
         (folder / name).unlink(missing_ok=True)
     if not report.damaged:
         return RepairReport(deleted=deleted)
-    provenance = _provenance(folder)
+    provenance = recorded_provenance(folder)
     restored_names: list[str] = []
     rebuilt: list[str] = []
     if report.damaged != [PROVENANCE]:
@@ -74,7 +81,7 @@ def repair(
         store = PartStore(
             folder=folder / "parts",
             provenance=provenance,
-            config=_config(provenance, places),
+            config=recorded_config(provenance, places),
             raw=raw,
             places=places,
             workers=workers,
@@ -89,7 +96,7 @@ def repair(
     return RepairReport(restored=tuple(restored_names), rebuilt=tuple(rebuilt), deleted=deleted)
 
 
-def _provenance(folder: Path) -> dict[str, Any]:
+def recorded_provenance(folder: Path) -> dict[str, Any]:
     """The build's record: its own, or the copy beside the parts.
 
     Raises:
@@ -100,6 +107,11 @@ def _provenance(folder: Path) -> dict[str, Any]:
             values = open_sealed(place / PROVENANCE)
         except ShardError:
             continue
+        if "merged" in values:
+            raise ShardError(
+                f"{folder.name}: was merged of {len(values['merged'])} builds; mend or build those "
+                "again, then merge-shards"
+            )
         if {"sha256sums", "config", "source", "recordings"} <= values.keys():
             return values
     raise ShardError(
@@ -108,13 +120,23 @@ def _provenance(folder: Path) -> dict[str, Any]:
     )
 
 
-def _config(provenance: Mapping[str, Any], places: Sequence[Path]) -> BuildConfig:
-    config = restored(BuildConfig, provenance["config"]["values"], places)
+def recorded_config(provenance: Mapping[str, Any], places: Sequence[Path]) -> BuildConfig:
+    """The configuration of a build by its record.
+
+    Args:
+        provenance: the record.
+        places: folders to look for the files in that it names.
+
+    Raises:
+        ShardError: when this version would build something else under it.
+    """
+    values = provenance["config"]["values"]
+    config = restored(config_kind(values), values, places)
     need = provenance["config"]["hash"]
     if config.hash != need:
         raise ShardError(
             f"the build's configuration has hash {config.hash}, need {need}: "
-            f"{_versions(provenance)}; repair with that version, or run build-shards again"
+            f"{changed_versions(provenance)}; repair with that version, or run build-shards again"
         )
     return config
 
@@ -139,14 +161,16 @@ def _repack(folder: Path, store: PartStore, keep: dict[str, str]) -> list[str]:
         for name in keep:
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             (scratch / name).symlink_to((folder / name).resolve())
+        if (folder / "quarantine").is_dir():  # counted in README.md
+            (scratch / "quarantine").symlink_to((folder / "quarantine").resolve())
         title = shards_title(store.provenance["source"]["dataset"])
         pack(parts, store.folder, scratch, store.config, title=title, keep=keep)
         got, need = sha256_file(scratch / SUMS), store.provenance["sha256sums"]
         if got != need:
             raise ShardError(
                 f"{folder.name}: what was made again is not what was built ({SUMS} has {got}, need "
-                f"{need}): {_versions(store.provenance)}; nothing was changed; repair with those "
-                "versions, or run build-shards again"
+                f"{need}): {changed_versions(store.provenance)}; nothing was changed; repair with "
+                "those versions, or run build-shards again"
             )
         return _take_over(scratch, folder)
     finally:
@@ -168,7 +192,7 @@ def _take_over(scratch: Path, folder: Path) -> list[str]:
     return taken
 
 
-def _versions(provenance: Mapping[str, Any]) -> str:
+def changed_versions(provenance: Mapping[str, Any]) -> str:
     """What differs between the software of the build and this."""
     then = {"builder": provenance.get("builder"), **provenance.get("environment", {})}
     now = {"builder": BUILDER, **environment()}

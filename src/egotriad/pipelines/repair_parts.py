@@ -10,9 +10,10 @@ from egotriad.manifests.errors import ShardError
 from egotriad.manifests.files import sha256_file
 from egotriad.manifests.plugins import DATASETS
 from egotriad.manifests.progress import Meter
+from egotriad.manifests.split import SPLITS
 from egotriad.pipelines import engine
 from egotriad.pipelines.dataset import Dataset
-from egotriad.pipelines.pack import plan_shards
+from egotriad.pipelines.pack import asked_parts, plan_shards, qa_path
 from egotriad.pipelines.part import Part, PartJob, build_part, read_part
 from egotriad.pipelines.plan import BuildConfig, plan_build
 from egotriad.pipelines.restore import restored
@@ -50,12 +51,16 @@ class PartStore:
         """
         entries = {entry["recording"]: entry for entry in self.provenance["recordings"]}
         self._rebuild([e for e in entries.values() if read_part(self._marker(e)) is None])
+        shards = plan_shards(self._read(), self.config)
         needed = {
             part.recording: part
-            for shard in plan_shards(self._read(), self.config)
+            for shard in shards
             if not keep >= set(shard.paths(self.config).values())
             for part in shard.parts
         }
+        for split in SPLITS:
+            if qa_path(split) not in keep:
+                needed |= {part.recording: part for part in asked_parts(shards, split)}
         self._rebuild([entries[name] for name, part in needed.items() if not self._sound(part)])
         return self._read()
 
@@ -106,13 +111,15 @@ class PartStore:
             _check_sources(recording, entries[recording.recording_id]["sources"])
         return [
             # Under the recorded key, by which the next repair finds it: a copied source has
-            # another time, and so would have another key.
+            # another time, and so would have another key. In the recorded split too: recordings
+            # that are not planned here may have decided it.
             PartJob(
-                plan=replace(plan, key=entries[plan.recording.recording_id]["key"]),
+                plan=replace(plan, key=entry["key"], split=entry["split"]),
                 config=self.config,
                 folder=self.folder,
             )
             for plan in plan_build(recordings, self.config)
+            for entry in [entries[plan.recording.recording_id]]
         ]
 
 
