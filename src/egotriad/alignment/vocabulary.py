@@ -33,14 +33,14 @@ class Vocabulary:
     """What the ids of one model mean.
 
     Attributes:
-        pieces: of every id of the tokenizer.
+        pieces: of every id of the tokenizer, None where it skips one.
         added: ids that were added to the vocabulary after training (`<image>`, `<ev_patch>`).
         specials: (unk, bos, eos) ids.
         cue: ids of the prompt's end, after which the first id is generated.
         rows: width of the model's logits; at least as many as it has pieces.
     """
 
-    pieces: tuple[str, ...]
+    pieces: tuple[str | None, ...]
     added: frozenset[int]
     specials: tuple[int | None, int | None, int | None]
     cue: tuple[int, ...]
@@ -154,13 +154,14 @@ def share_vocabulary(draft: Vocabulary, target: Vocabulary) -> SharedVocabulary:
     return _shared(draft, target)
 
 
-def _trained_tail(draft: Vocabulary, target: Vocabulary) -> list[tuple[int, str, str]]:
+def _trained_tail(
+    draft: Vocabulary, target: Vocabulary
+) -> list[tuple[int, str | None, str | None]]:
     """Trained (not added) ids that only one side has: it is another vocabulary, not a tail."""
     longer, shorter = sorted((draft, target), key=lambda side: len(side.pieces), reverse=True)
-    nothing = "(none)"
     extra = range(len(shorter.pieces), len(longer.pieces))
     return [
-        (i, longer.pieces[i], nothing) if longer is draft else (i, nothing, longer.pieces[i])
+        (i, longer.pieces[i], None) if longer is draft else (i, None, longer.pieces[i])
         for i in extra
         if i not in longer.added
     ]
@@ -187,8 +188,8 @@ def _shared(draft: Vocabulary, target: Vocabulary) -> SharedVocabulary:
 
 def _only(side: Vocabulary, same: Sequence[bool]) -> dict[int, str | None]:
     """Ids of one side that are not shared."""
-    rows = zip_longest(_per_row(side), same[: side.rows], fillvalue=False)
-    return {i: piece or None for i, (piece, keep) in enumerate(rows) if not keep}
+    rows = zip_longest(_per_row(side), same, fillvalue=False)
+    return {i: piece for i, (piece, keep) in enumerate(rows) if not keep}
 
 
 def _per_row(side: Vocabulary) -> list[str | None]:
@@ -203,6 +204,6 @@ def _require_equal_specials(draft: Vocabulary, target: Vocabulary) -> None:
         )
 
 
-def _plain(piece: str | None) -> str:
+def _plain(piece: str | None) -> str | None:
     """A piece with SentencePiece's space mark as the space it stands for."""
-    return (piece or "").replace(MARK, " ")
+    return None if piece is None else piece.replace(MARK, " ")

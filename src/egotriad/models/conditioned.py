@@ -71,6 +71,11 @@ class ConditionedLM(nn.Module):
         self.decoder = build_decoder(config.decoder, len(tokenizer))
         self.dropout = nn.Dropout(config.dropout)
 
+    @classmethod
+    def small(cls) -> ConditionedConfig:
+        """Settings of the same architecture that a test or a trial can afford."""
+        return cls.Config()
+
     @property
     def device(self) -> torch.device:
         """Where its weights are."""

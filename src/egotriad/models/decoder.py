@@ -1,37 +1,10 @@
-"""The LLaMA decoder behind every draft and every tiny target, and its settings."""
-
-from dataclasses import dataclass
+"""The LLaMA decoder behind every draft and every target."""
 
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from egotriad.manifests.errors import UsageError
+from egotriad.models.decoder_config import DecoderConfig
 
 __all__ = ["DecoderConfig", "build_decoder"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderConfig:
-    """Shape of a LLaMA decoder; its vocabulary is the tokenizer's.
-
-    Attributes:
-        hidden_size, intermediate_size, layers, heads: as in LLaMA.
-        max_positions: longest sequence, prefix and generated ids together.
-        tie_embeddings: whether input and output embeddings are one matrix.
-    """
-
-    hidden_size: int = 96
-    intermediate_size: int = 256
-    layers: int = 1
-    heads: int = 4
-    max_positions: int = 512
-    tie_embeddings: bool = True
-
-    def __post_init__(self) -> None:
-        if self.hidden_size % (2 * self.heads):
-            raise UsageError(
-                f"decoder: hidden size {self.hidden_size} with {self.heads} heads; rotary "
-                "positions need an even size per head"
-            )
 
 
 def build_decoder(config: DecoderConfig, vocab_size: int) -> LlamaForCausalLM:
@@ -46,6 +19,9 @@ def build_decoder(config: DecoderConfig, vocab_size: int) -> LlamaForCausalLM:
             intermediate_size=config.intermediate_size,
             num_hidden_layers=config.layers,
             num_attention_heads=config.heads,
+            num_key_value_heads=config.kv_heads or config.heads,
+            rms_norm_eps=config.rms_norm_eps,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
             max_position_embeddings=config.max_positions,
             tie_word_embeddings=config.tie_embeddings,
             bos_token_id=1,

@@ -4,12 +4,14 @@
 """
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from egotriad.models.encoder import EncoderContract
+from egotriad.converters.imu_presets import ImuPreset
+from egotriad.models.contract import EncoderContract
 
 __all__ = ["ENCODER", "ConvEncoder", "ConvEncoderConfig"]
 
@@ -39,7 +41,14 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, config: ConvEncoderConfig) -> None:
         super().__init__()
-        self.contract = EncoderContract(rate_hz=config.rate_hz, window_s=config.window_s)
+        self.config = config
+        samples = round(config.rate_hz * config.window_s)
+        self.contract = EncoderContract(
+            preset=ImuPreset(
+                name="conv", rate_hz=config.rate_hz, samples=samples, source="this project"
+            ),
+            tokens=reduce(lambda length, stride: -(-length // stride), config.strides, samples),
+        )
         self.width = config.widths[-1]
         self.register_buffer("mean", torch.zeros(6, 1))
         self.register_buffer("std", torch.ones(6, 1))
@@ -52,14 +61,15 @@ class ConvEncoder(nn.Module):
             channels = width
         self.layers = nn.Sequential(*layers)
 
-    def fit_normalisation(self, imu: Tensor) -> None:
+    def fit_normalisation(self, inputs: Tensor) -> None:
         """Takes the per-channel mean and deviation of the training windows (N, 6, T)."""
-        self.mean.copy_(imu.mean(dim=(0, 2))[:, None])
-        self.std.copy_(imu.std(dim=(0, 2))[:, None].clamp_min(1e-6))
+        self.mean.copy_(inputs.mean(dim=(0, 2))[:, None])
+        self.std.copy_(inputs.std(dim=(0, 2))[:, None].clamp_min(1e-6))
 
-    def forward(self, imu: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """(B, K, d) features of (B, 6, T) in SI units."""
-        return self.layers((imu - self.mean) / self.std).transpose(1, 2)
+        self.contract.require(inputs)
+        return self.layers((inputs - self.mean) / self.std).transpose(1, 2)
 
 
 ENCODER = ConvEncoder

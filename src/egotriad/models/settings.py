@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from egotriad.manifests.errors import UsageError
 
-__all__ = ["settings_from_json", "settings_to_json"]
+__all__ = ["ADDED_LATER", "require_one_of", "settings_from_json", "settings_to_json"]
+
+ADDED_LATER = {"added_later": True}
+"""Metadata of a field that saved files may lack; its default says what those models are."""
 
 Settings = TypeVar("Settings")
 
@@ -32,14 +35,16 @@ def settings_from_json(
         kind: the dataclass.
         values: what `settings_to_json` gave.
         partial: whether missing fields take their defaults (a user's options) or are an error (a
-            saved file: a default that changed since would silently make another model).
+            saved file: a default that changed since would silently make another model). Fields
+            that are `ADDED_LATER` take theirs in any case.
 
     Raises:
         UsageError: naming unknown fields, and missing ones unless `partial`.
     """
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    later = {field.name for field in fields(kind) if "added_later" in field.metadata}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(names))
-    missing = [] if partial else [name for name in names if name not in values]
+    missing = [] if partial else [name for name in names if name not in {*values, *later}]
     if unknown or missing:
         raise UsageError(
             f"{kind.__name__}: unknown fields {unknown}, missing fields {missing}; "
@@ -47,6 +52,16 @@ def settings_from_json(
         )
     hints = get_type_hints(kind)
     return kind(**{name: typed(hints[name], value, partial) for name, value in values.items()})
+
+
+def require_one_of(what: str, value: object, choices: Any) -> None:
+    """Nothing when a setting is one of a `Literal`'s values.
+
+    Raises:
+        UsageError: naming them.
+    """
+    if value not in get_args(choices):
+        raise UsageError(f"{what}: got {value!r}, need {' or '.join(map(str, get_args(choices)))}")
 
 
 def typed(hint: Any, value: Any, partial: bool) -> Any:

@@ -1,0 +1,72 @@
+"""Any target's folder, written by this package or published by others, behind one function."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from egotriad.manifests.errors import CheckpointError, UsageError
+from egotriad.manifests.files import sha256_file
+from egotriad.models.conditioned import ConditionedLM
+from egotriad.models.folder import folder_sha256, load_model
+from egotriad.models.placement import Placement
+from egotriad.models.published import load_published, read_config
+
+__all__ = ["load_target", "target_sha256"]
+
+PARTS = ("config.json", "tokenizer.json", "tokenizer.model", "*.safetensors", "*.bin")
+"""Files of a published folder that decide what its model says."""
+
+
+def load_target(
+    folder: Path,
+    *,
+    placement: Placement | None = None,
+    tokenizer: Path | None = None,
+    **options: Any,
+) -> tuple[ConditionedLM, PreTrainedTokenizerFast, dict[str, Any]]:
+    """A target in eval mode, its tokenizer and its meta.
+
+    Args:
+        folder: of `train-target`, or as the authors of a target publish it.
+        placement: device and precision; not given, the CPU in bfloat16 (float32 for this
+            package's own).
+        tokenizer: LLaMA's, for published folders without one.
+        options: what a published target takes (`question`, ...).
+
+    Raises:
+        CheckpointError: when it is no target, does not fit, or there is too little memory.
+        UsageError: when options do not belong to what it is.
+    """
+    if not _is_own(folder):
+        return load_published(folder, placement=placement, tokenizer=tokenizer, **options)
+    if tokenizer is not None or options:
+        given = sorted([*options, *(["tokenizer"] if tokenizer else [])])
+        raise UsageError(f"{folder}: written by train-target, takes no {', '.join(given)}")
+    placement = placement or Placement(precision="float32")
+    if placement.precision == "4bit":
+        raise UsageError(f"{folder}: written by train-target and small; 4bit is for published 7B")
+    model, own, meta = load_model(folder)
+    if model.kind != "target":
+        raise CheckpointError(f"{folder}: holds a {model.kind}, need a target")
+    return model.to(placement.device, placement.dtype), own, meta
+
+
+def target_sha256(folder: Path) -> str:
+    """One SHA-256 for a whole target folder.
+
+    Reads every weight of a published one: some seconds for 14 GB.
+
+    Raises:
+        CheckpointError: when the folder holds no model.
+    """
+    if _is_own(folder):
+        return folder_sha256(folder)
+    files = sorted({file for pattern in PARTS for file in folder.glob(pattern)})
+    sums = "".join(f"{sha256_file(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(sums.encode()).hexdigest()
+
+
+def _is_own(folder: Path) -> bool:
+    return "schema_version" in read_config(folder)
