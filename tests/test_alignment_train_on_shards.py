@@ -5,15 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from egotriad.alignment.target_outputs import cache_targets, read_target_outputs
-from egotriad.alignment.train_draft import DraftTraining, train_draft_on_shards
+from egotriad.alignment.cli import train_draft as train_draft_command
+from egotriad.alignment.draft_shape import DraftShape
+from egotriad.alignment.target_outputs import TargetOutput, cache_targets, read_target_outputs
+from egotriad.alignment.train_draft import DraftTraining, train_draft, train_draft_on_shards
 from egotriad.alignment.train_target import TargetTraining, train_target_on_shards
 from egotriad.manifests import Clip
 from egotriad.manifests.errors import CheckpointError, EvaluationError
 from egotriad.manifests.files import sha256_file
 from egotriad.manifests.shards import TableWriter, shards_sha256
 from egotriad.models.folder import check_same_tokenizer, folder_sha256, load_model
+from egotriad.models.tokenizer import train_tokenizer
 
 TARGET = TargetTraining(tower_steps=2, decoder_steps=2)
 DRAFT = DraftTraining(steps=2)
@@ -80,3 +84,61 @@ def test_texts_of_another_target_or_build_train_no_draft(
     with pytest.raises(CheckpointError, match="made with other target"):
         train_draft_on_shards(shards, other, texts, tmp_path / "draft", DRAFT)
     assert not (tmp_path / "draft").exists()
+
+
+def test_the_command_line_says_what_a_draft_is_made_of(
+    tmp_path: Path, toy_clips: Callable[..., list[Clip]], shared: Callable[[str], Path]
+) -> None:
+    weights = shared("real/limu_bert_weights") / "pretrain_base_hhar_20_120.pt"
+    shards = write_build(toy_clips(24), tmp_path / "shards")
+    target, texts, draft = tmp_path / "target", tmp_path / "texts.parquet", tmp_path / "draft"
+    train_target_on_shards(shards, target, TARGET)
+    cache_targets(shards, target, texts, max_new_tokens=5)
+    words = ["--shards", str(shards), "--target", str(target), "--outputs", str(texts)]
+    words += ["--out", str(draft), "--steps", "2", "--hidden-size", "32", "--layers", "2"]
+    parts = ["--pooler", "mean", "--pooler-factor", "6", "--projector", "linear"]
+    assert train_draft_command([*words, *parts]) == 0
+    model, _, _ = load_model(draft)
+    twin, _, _ = load_model(draft / "text-only")
+    assert model.config.pooler.kind == "mean"  # type: ignore[attr-defined]
+    assert model.config.decoder == twin.config.decoder
+    assert twin.config.tokens == model.tokens == 2  # type: ignore[attr-defined]
+    published = ["--encoder", "limu_bert", "--encoder-weights", str(weights)]
+    published += ["--encoder-option", "samples=60", "--no-twin"]
+    assert train_draft_command([*words, *published]) == 0
+    model, _, meta = load_model(draft)
+    assert model.config.encoder == "limu_bert"  # type: ignore[attr-defined]
+    assert meta["encoder_weights"]["sha256"] == sha256_file(weights)
+    assert train_draft_command([*words, "--encoder-option", "sample=60"]) == 2
+
+
+def test_a_published_encoder_keeps_its_weights_through_training(
+    tmp_path: Path, toy_clips: Callable[..., list[Clip]], shared: Callable[[str], Path]
+) -> None:
+    weights = shared("real/limu_bert_weights") / "pretrain_base_hhar_20_120.pt"
+    shape = DraftShape(encoder="limu_bert", encoder_weights=weights, encoder_option=("samples=60",))
+    encoder = shape.loaded_encoder()
+    assert encoder is not None
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    tokenizer = train_tokenizer(["C walks.", "USER: What is the wearer doing? ASSISTANT:"])
+    clips = [clip for clip in toy_clips(24) if clip.split == "train"]
+    rows = [
+        TargetOutput(
+            window_id=clip.window_id,
+            span_index=index,
+            recording=clip.recording,
+            wearer=clip.wearer,
+            split=clip.split,
+            output_ids=(5, 6, 2),
+            text="",
+            finish_reason="eos",
+        )
+        for clip in clips
+        for index in range(len(clip.event_spans))
+    ]
+    config = DraftTraining(steps=2, learning_rate=0.1)
+    trained = train_draft(
+        clips, rows, tokenizer, config, model_config=shape.imu(), encoder=encoder
+    ).model
+    for name, value in trained.encoder.state_dict().items():  # type: ignore[attr-defined]
+        assert torch.equal(value, before[name])

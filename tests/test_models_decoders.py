@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from egotriad.manifests.errors import CheckpointError, DownloadError, TokenizerMismatch
 from egotriad.models import decoder_files
 from egotriad.models.decoder import DecoderConfig, build_decoder
-from egotriad.models.decoder_files import decoder_folder, published_decoder
+from egotriad.models.decoder_files import decoder_path, published_decoder
 from egotriad.models.decoders import DECODERS, KnownDecoder, config_mistakes, decoder_config
 from egotriad.models.placement import Placement
 from egotriad.models.published import load_published
@@ -130,5 +130,5 @@ def test_decoders_of_another_kind_or_vocabulary_are_refused(
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(DownloadError, match=r"hub 'double7/vicuna-68m'.*\(no route\)"):
-        decoder_files.decoder_folder("vicuna-68m")
-    assert decoder_folder(tmp_path) == tmp_path
+        decoder_files.decoder_path("vicuna-68m")
+    assert decoder_path(tmp_path) == tmp_path

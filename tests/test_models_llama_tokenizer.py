@@ -1,4 +1,4 @@
-"""LLaMA's tokenizer out of published folders: tokenizer.json and SentencePiece's tokenizer.model."""
+"""LLaMA's tokenizer out of published folders: tokenizer.json or a SentencePiece model."""
 
 import json
 import struct
@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from egotriad.manifests.errors import CheckpointError
-from egotriad.models.llama_tokenizer import folder_tokenizer, read_pieces
+from egotriad.manifests.errors import CheckpointError, TokenizerMismatch
+from egotriad.models.llama_tokenizer import folder_tokenizer, read_pieces, require_llama
 from egotriad.models.tokenizer import load_tokenizer, tokenizer_json, train_tokenizer, wrapped
 
 UNKNOWN, CONTROL, BYTE, NORMAL = 2, 3, 6, 1
@@ -76,6 +76,22 @@ def test_llamas_own_file_gives_llamas_own_merges(
     merges, own = (json.loads(tokenizer_json(t))["model"]["merges"] for t in (found, llama))
     assert len(own) == 61_249
     assert merges == own
+    require_llama(found, tmp_path)
+
+
+def test_other_vocabularies_of_llamas_size_are_not_llamas(
+    shared: Callable[[str], Path], tmp_path: Path
+) -> None:
+    llama = load_tokenizer(shared("real/llama2_tokenizer/tokenizer.json"))
+    record = json.loads(tokenizer_json(llama))
+    vocab = record["model"]["vocab"]
+    vocab["▁the"], vocab["▁a"] = vocab["▁a"], vocab["▁the"]
+    swapped = wrapped(Tokenizer.from_str(json.dumps(record)))
+    assert len(swapped) == len(llama)
+    with pytest.raises(TokenizerMismatch, match=r"32000 ids, pieces sha256 .*need LLaMA's"):
+        require_llama(swapped, tmp_path)
+    with pytest.raises(TokenizerMismatch, match="320 ids"):
+        require_llama(train_tokenizer(TEXTS, vocab_size=320), tmp_path)
 
 
 def test_ids_that_were_added_later_are_left_out(tmp_path: Path) -> None:

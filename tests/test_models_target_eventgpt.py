@@ -12,24 +12,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import CLIPVisionModel, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from egotriad.alignment.proposers import DraftProposer
+from egotriad.alignment.speculate import plain_greedy, speculate
 from egotriad.manifests import Clip, Events, Span
-from egotriad.manifests.errors import (
-    CheckpointError,
-    ClipRejected,
-    MissingDependency,
-    UsageError,
-)
-from egotriad.models import placement as placing
+from egotriad.manifests.errors import CheckpointError, ClipRejected, UsageError
+from egotriad.models.decoder import DecoderConfig
+from egotriad.models.draft_text import TextDraft, TextDraftConfig
 from egotriad.models.placement import Placement, needed_bytes
 from egotriad.models.published import load_published, open_published
 from egotriad.models.seeding import torch_stream
 from egotriad.models.target_eventgpt import EventGpt, EventGptConfig, eventgpt_prompt
-from egotriad.models.tokenizer import load_tokenizer, tokenizer_json, train_tokenizer, wrapped
+from egotriad.models.tokenizer import load_tokenizer, tokenizer_json, train_tokenizer
 
 QUESTION = "What are the key elements in this scene?"
 SPAN = Span(1_500_000, 100_000)
@@ -161,7 +158,7 @@ def reference_frames(events: Events) -> list[np.ndarray]:
 def reference_positions(
     weights: dict[str, Tensor], pixels: Tensor, tokenizer: PreTrainedTokenizerFast
 ) -> Tensor:
-    """(1, P, D) as `EventChatModel` makes them: one frame at a time, then sentinel -200 replaced."""
+    """(1, P, D) as `EventChatModel` makes them: frame by frame, sentinel -200 replaced."""
     start = "model.visual_tower.visual_tower.vision_model."
     tower = CLIPVisionModel(CLIPVisionModel.config_class(**CLIP)).eval()
     tower.load_state_dict(
@@ -304,22 +301,24 @@ def test_the_loaded_target_steps_and_rolls_back_exactly(
     torch.testing.assert_close(again[:-1], full[len(ids) - forgotten + 1 :], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_stays_close(
-    precision: str,
-    checkpoint: Path,
+@pytest.mark.parametrize("gamma", [1, 4])
+def test_drafts_with_another_prompt_leave_its_text_as_it_is(
+    gamma: int,
     loaded: tuple[EventGpt, PreTrainedTokenizerFast, dict],
     toy_clips: Callable[[int], list[Clip]],
 ) -> None:
-    half, _, meta = load_published(
-        checkpoint, placement=Placement(precision=precision), question=QUESTION
-    )
-    assert meta["published"]["precision"] == precision
-    assert {p.dtype for p in half.parameters()} == {Placement(precision=precision).dtype}
-    inputs = half.prepare(toy_clips(1)[0], SPAN)[None]
-    one, other = (model.condition(inputs).float() for model in (half, loaded[0]))
-    torch.testing.assert_close(one, other, atol=0.05, rtol=0.05)
-    assert half.state(inputs).prefix_logits.dtype == torch.float32
+    target, tokenizer, _ = loaded
+    small = DecoderConfig(hidden_size=32, intermediate_size=48, layers=1, heads=2)
+    with torch_stream(0, "draft"):
+        draft = TextDraft(TextDraftConfig(decoder=small), tokenizer).eval()
+    for clip in toy_clips(3):
+        inputs = target.prepare(clip, SPAN)[None]
+        state, limits = target.state(inputs), {"max_new_tokens": 12, "eos_id": 2}
+        text = plain_greedy(state, **limits)
+        for other in (draft.state(torch.empty(1, 0)), target.state(inputs)):
+            done = speculate(state, DraftProposer(other, 2), gamma=gamma, **limits)
+            assert done.ids == text
+        assert all(found.matched == len(found.drafted) for found in done.rounds)  # its own drafts
 
 
 def test_wrong_and_missing_keys_are_one_error_that_lists_them(
@@ -386,39 +385,6 @@ def test_other_models_and_other_options_are_named(
         open_published(tmp_path / "other")
     with pytest.raises(CheckpointError, match="as its authors publish it"):
         open_published(tmp_path)
-
-
-def test_a_fused_vocabulary_of_another_size_is_refused(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    larger = wrapped(Tokenizer.from_str(tokenizer_json(train_tokenizer(["wrong"], vocab_size=280))))
-    folder = write_checkpoint(tmp_path / "x", larger, original_weights(len(larger) - 5))
-    with pytest.raises(CheckpointError, match=r"lm_head.weight \(\[\d+, 32\]"):
-        load_published(folder)
-
-
-def test_too_little_memory_is_said_before_anything_is_read(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(placing, "free_bytes", lambda device: 1000)
-    monkeypatch.setattr(placing, "read_tensors", lambda *_: pytest.fail("weights were read"))
-    with pytest.raises(CheckpointError, match=r"GB in bfloat16, 0.0 GB are free on cpu.*4bit"):
-        load_published(checkpoint)
-
-
-def test_what_this_machine_lacks_is_one_clear_message(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(UsageError, match="precision: got 'int3', need float32 or bfloat16"):
-        Placement(precision="int3")
-    with pytest.raises(UsageError, match="got 'gpu:0', need cpu, cuda or cuda:N"):
-        Placement(device="gpu:0")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="torch sees no GPU here"):
-        Placement(device="cuda")
-    monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
-    with pytest.raises(MissingDependency, match="pip install bitsandbytes"):
-        load_published(checkpoint, placement=Placement(precision="4bit"))
 
 
 def test_spans_and_clips_that_eventgpt_cannot_see_are_refused(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from egotriad.manifests import Recording
+from egotriad.manifests import Recording, Unreadable
 from egotriad.manifests.errors import DiskFull, EgotriadError, RecordingError, UsageError
 from egotriad.manifests.verify import verify
 from egotriad.pipelines import build_parts, disk
@@ -113,6 +113,20 @@ def test_pack_only_says_what_is_missing(make: Any) -> None:
     share = next(s for k in range(2) if (s := make(run=RunConfig(partition=f"{k}/2"))).recordings)
     if share.recordings < 4:
         assert make(run=RunConfig(pack_only=True)).missing == 4 - share.recordings
+
+
+def test_a_recording_that_cannot_be_described_fails_in_its_own_share_only(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings = type(DATASET).recordings
+    bad = Unreadable(recording_id="bad", message="bad.mp4: is cut off")
+    monkeypatch.setattr(
+        type(DATASET), "recordings", lambda self, *rest: [bad, *recordings(self, *rest)]
+    )
+    shares = [make(run=RunConfig(partition=f"{k}/3")) for k in range(3)]
+    assert sorted(share.faults.get("input", 0) for share in shares) == [0, 0, 1]
+    packed = make(run=RunConfig(pack_only=True))
+    assert packed.failed == {"bad": "bad.mp4: is cut off"}
 
 
 def test_shares_are_disjoint_whole_and_stable() -> None:

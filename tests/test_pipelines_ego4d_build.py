@@ -13,6 +13,7 @@ from egotriad.converters.narration import read_imu2clip_windows
 from egotriad.manifests import Recording
 from egotriad.manifests.files import sha256_file
 from egotriad.manifests.shards import read_shards
+from egotriad.pipelines import ego4d_narrations
 from egotriad.pipelines.build import BuildReport, build
 from egotriad.pipelines.dataset_ego4d import DATASET
 from egotriad.pipelines.ego4d_options import Ego4dOptions, read_uids
@@ -238,3 +239,65 @@ def test_outputs_say_from_which_files_they_come(
     assert len(notes["source_narration.json"]) == 64
     assert notes["ego4d_device"] == "GoPro Hero Black 7"
     assert notes["ego4d_splits"] == "em train"
+
+
+def test_the_first_release_is_read_from_its_own_folder(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    write_fake_ego4d(raw, world=WORLD)
+    (raw / "v2").rename(raw / "v1")
+    metadata = json.loads((raw / "ego4d.json").read_text())
+    for video in metadata["videos"]:  # as older exports have it
+        video["imu_metadata"] = None
+        video |= {"imu_s3_path": "s3://x/y.csv", "split_goalstep": None}
+    (raw / "ego4d.json").write_text(json.dumps(metadata))
+    found = list(DATASET.recordings(raw, Ego4dOptions(release="v1")))
+    assert [getattr(recording, "source_version", "") for recording in found] == ["v1", "v1"]
+    for recording in found:
+        assert isinstance(recording, Recording)
+        assert recording.read_imu is not None
+        assert recording.read_imu().notes["imu_defects"] == "none"
+        assert recording.narrations
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["build-shards", "ego4d", "--video", "full-scale"], 'Did you mean "full_scale"'),
+        (["build-shards", "ego4d", "--has", "imu,gaze"], "--has: got 'gaze'; need one of imu"),
+        (["check", "gopro"], "gopro: there is nothing to check; it downloads nothing"),
+    ],
+)
+def test_a_misspelt_word_is_a_usage_error_that_names_the_right_one(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "out")] if words[0] == "build-shards" else []
+    assert main([*words, *out, "--raw", str(tmp_path / "raw")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_chosen_and_nothing_there_says_how_to_choose(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["build-shards", "ego4d", "--raw", str(tmp_path), "--out", str(tmp_path / "o")]) == 1
+    )
+    assert "choose what to download (--uids, --has imu,narration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["narration.json", "all_narrations_redacted.json"])
+def test_more_videos_than_are_held_are_chosen_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    raw = tmp_path / "raw"
+    videos = write_fake_ego4d(raw, ("", "no-narration", ""), world=WORLD)
+    for path in (raw / "v2" / "annotations").iterdir():
+        if path.name != file:
+            path.unlink()
+    options = Ego4dOptions(has=("imu", "narration"))
+    held = list(DATASET.recordings(raw, options))
+    monkeypatch.setattr(ego4d_narrations, "HELD_VIDEOS", 0)
+    read_again = list(DATASET.recordings(raw, options))
+    assert [r.recording_id for r in held] == [videos[0].uid, videos[2].uid]
+    assert [getattr(r, "narrations", ()) for r in held] == [
+        getattr(r, "narrations", ()) for r in read_again
+    ]

@@ -43,9 +43,9 @@ def write_release(raw: Path) -> None:
     )
     with (folder / "narration.json").open("w") as handle:
         for number, uid in enumerate(uids):
-            told = {"narration_pass_1": passes(rng), "narration_pass_2": passes(rng)}
-            handle.write(("{" if not number else ",") + f'"{uid}":')
-            handle.write(json.dumps({**told, "status": "complete"}))
+            first, second = passes(rng)
+            told = {"narration_pass_1": first, "narration_pass_2": second, "status": "complete"}
+            handle.write(("{" if not number else ",") + f'"{uid}":' + json.dumps(told))
         handle.write("}")
 
 
@@ -77,19 +77,29 @@ def entry(uid: str, number: int, rng: random.Random) -> dict[str, object]:
     }
 
 
-def passes(rng: random.Random) -> dict[str, object]:
-    items = [
-        {
-            "timestamp_sec": (at_s := rng.uniform(0, 2400)),
-            "timestamp_frame": int(at_s * 30),
-            "_unmapped_timestamp_sec": at_s,
-            # Half of all texts occur once.
-            "narration_text": f"#C C picks a {rng.choice(THINGS)} {k if k % 2 else at_s}\n",
-            "annotation_uid": "3c0ab2dc-6b9f-4a1e-8f39-000000000000",
-        }
+def passes(rng: random.Random) -> tuple[dict[str, object], dict[str, object]]:
+    """Two annotators, who say the same 0.7 s apart; half of all texts occur once."""
+    told = [
+        (
+            at_s := rng.uniform(0, 2400),
+            f"#C C picks a {rng.choice(THINGS)} {k if k % 2 else at_s}\n",
+        )
         for k in range(NARRATIONS // 2)
     ]
-    return {"narrations": items, "summaries": []}
+    first, second = (
+        [
+            {
+                "timestamp_sec": at_s + late_s,
+                "timestamp_frame": int((at_s + late_s) * 30),
+                "_unmapped_timestamp_sec": at_s + late_s,
+                "narration_text": text,
+                "annotation_uid": f"3c0ab2dc-6b9f-4a1e-8f39-{rng.getrandbits(48):012x}",
+            }
+            for at_s, text in told
+        ]
+        for late_s in (0.0, 0.7)
+    )
+    return {"narrations": first, "summaries": []}, {"narrations": second, "summaries": []}
 
 
 @pytest.mark.slow

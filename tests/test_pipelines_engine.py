@@ -25,7 +25,9 @@ def test_engines_give_every_result_and_every_error(engine: str) -> None:
     if engine == "ray":
         pytest.importorskip("ray")
     config = EngineConfig(engine=engine, workers=2)
+    handler = signal.getsignal(signal.SIGTERM)
     results = dict(stream(math.sqrt, [0.0, 1.0, -1.0, 4.0, 9.0, 16.0], config))
+    assert signal.getsignal(signal.SIGTERM) is handler
     assert isinstance(results.pop(-1.0), ValueError)
     assert results == {0.0: 0.0, 1.0: 1.0, 4.0: 2.0, 9.0: 3.0, 16.0: 4.0}
 
@@ -172,3 +174,12 @@ def test_recording_errors_cross_process_borders_unchanged() -> None:
 
 def fail_to_read(item: str) -> None:
     raise RecordingError(f"{item}: row 3")
+
+
+@pytest.mark.slow
+def test_a_killed_ray_worker_costs_its_item_only() -> None:
+    pytest.importorskip("ray")
+    config = EngineConfig(engine="ray", workers=1)
+    results = [r for _, r in stream(signal.raise_signal, [signal.SIGKILL, signal.SIGWINCH], config)]
+    assert sum(isinstance(result, WorkerLost) for result in results) == 1
+    assert results.count(None) == 1

@@ -11,6 +11,7 @@ from rich.console import Console
 from egotriad.alignment import report, target_outputs
 from egotriad.alignment.benchmark_stages import StageBenchmark, benchmark_stages_on_shards
 from egotriad.alignment.compare import compare, comparison_table
+from egotriad.alignment.draft_shape import DraftShape
 from egotriad.alignment.evaluate import EvaluationConfig
 from egotriad.alignment.evaluate_shards import evaluate_on_shards
 from egotriad.alignment.report_files import report_json
@@ -34,6 +35,7 @@ TEXT_ONLY_FOLDER = "text-only"
 
 TargetFlags = Annotated[TargetTraining, Parameter(name="*")]
 DraftFlags = Annotated[DraftTraining, Parameter(name="*")]
+ShapeFlags = Annotated[DraftShape, Parameter(name="*")]
 StageFlags = Annotated[StageBenchmark, Parameter(name="*")]
 EvaluationFlags = Annotated[EvaluationConfig, Parameter(name="*")]
 
@@ -124,6 +126,7 @@ def _train_draft(
     draft: str = "imu",
     twin: bool = True,
     config: DraftFlags | None = None,
+    shape: ShapeFlags | None = None,
     json: bool = False,
 ) -> int:
     """Distil a draft on the target's texts of the train split.
@@ -137,17 +140,29 @@ def _train_draft(
         twin: train the text-only draft in OUT/text-only too, in the same way; without it nothing
             shows what the sensor adds.
         config: how to train.
+        shape: what the draft is made of.
         json: print the result as one line of JSON.
     """
-    sources = (shards, target, outputs)
+    sources, shape = (shards, target, outputs), shape or DraftShape()
     with Meter() as meter:
         trained = train_draft_on_shards(
-            *sources, out, config, draft=draft, progress=_steps(meter, f"{draft} ")
+            *sources,
+            out,
+            config,
+            draft=draft,
+            model_config=shape.of(draft),
+            encoder=shape.loaded_encoder() if draft == "imu" else None,
+            meta=shape.meta() if draft == "imu" else None,
+            progress=_steps(meter, f"{draft} "),
         )
         if twin and draft != "text":
-            folder = out / TEXT_ONLY_FOLDER
             train_draft_on_shards(
-                *sources, folder, config, draft="text", progress=_steps(meter, "text-only ")
+                *sources,
+                out / TEXT_ONLY_FOLDER,
+                config,
+                draft="text",
+                model_config=shape.text(getattr(trained.model, "tokens", 10)),
+                progress=_steps(meter, "text-only "),
             )
     return _trained(trained.meta, out, as_json=json)
 

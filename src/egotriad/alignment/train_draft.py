@@ -125,9 +125,23 @@ def train_draft_on_shards(
     *,
     draft: str = "imu",
     model_config: ConditionedConfig | None = None,
+    encoder: ImuEncoder | None = None,
+    meta: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Distils a draft on the train split of a build and saves its folder.
+
+    Args:
+        shards: folder, URL or Hub id of the build.
+        target_folder: whose texts they are.
+        target_outputs: the texts (cache-targets).
+        out: folder of the draft.
+        config: how to train.
+        draft: name of the draft plug-in.
+        model_config: see `train_draft`.
+        encoder: see `train_draft`.
+        meta: what else the model's record is to hold.
+        progress: told after every step.
 
     Raises:
         EvaluationError, CheckpointError: when the target outputs belong to other shards, or to
@@ -148,8 +162,10 @@ def train_draft_on_shards(
         config,
         draft=draft,
         model_config=model_config,
+        encoder=encoder,
         progress=progress,
     )
+    trained.meta.update(meta or {})
     trained.meta["trained_on"] |= belongs_to | {
         "target_outputs_sha256": sha256_file(target_outputs)
     }

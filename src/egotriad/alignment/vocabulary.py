@@ -9,21 +9,20 @@ head of 32,064 rows and a LLaMA draft are one vocabulary with different tails. T
 everything else that differs is refused: a vocabulary of 32,000 ids can still be Mistral's.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from egotriad.manifests.errors import TokenizerMismatch
+from egotriad.models.llama_tokenizer import pieces_sha256
 from egotriad.models.prompt import ANSWER_CUE
+from egotriad.models.tokenizer import MARK
 
 __all__ = ["SharedVocabulary", "Vocabulary", "share_vocabulary", "vocabulary_of"]
 
-MARK = "▁"
 SHOWN = 5
 """Differing ids that an error shows; the rest is counted."""
 
@@ -172,24 +171,20 @@ def _shared(draft: Vocabulary, target: Vocabulary) -> SharedVocabulary:
         one == other and one is not None
         for one, other in zip(_per_row(draft), _per_row(target), strict=False)
     ]
-    digest = hashlib.sha256()
-    for i, keep in enumerate(same):
-        if keep:
-            digest.update(f"{i}\t{draft.pieces[i]}\n".encode())
     return SharedVocabulary(
         shared=torch.tensor(same, dtype=torch.bool),
         draft_rows=draft.rows,
         target_rows=target.rows,
         draft_only=_only(draft, same),
         target_only=_only(target, same),
-        sha256=digest.hexdigest(),
+        sha256=pieces_sha256((i, draft.pieces[i]) for i, keep in enumerate(same) if keep),
     )
 
 
 def _only(side: Vocabulary, same: Sequence[bool]) -> dict[int, str | None]:
     """Ids of one side that are not shared."""
-    rows = zip_longest(_per_row(side), same, fillvalue=False)
-    return {i: piece for i, (piece, keep) in enumerate(rows) if not keep}
+    keep = [*same, *[False] * (side.rows - len(same))]
+    return {i: piece for i, piece in enumerate(_per_row(side)) if not keep[i]}
 
 
 def _per_row(side: Vocabulary) -> list[str | None]:

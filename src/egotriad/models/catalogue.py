@@ -145,7 +145,7 @@ _TARGETS = (
         licence=f"not stated; base {_LLAMA}",
         source="Google Drive folder linked from github XduSyL/EventGPT; where the tower is not "
         "inside, hub openai/clip-vit-large-patch14-336 too",
-        needs="a clip with events, spans under 100 ms (trained on 50); 14.2 GB in bfloat16, 4.7 GB "
+        needs="a clip with events, spans under 100 ms (trained on 50); 14.2 GB in bfloat16, 4.9 GB "
         "in 4bit",
     ),
     Entry(
@@ -212,6 +212,6 @@ def _decoder(name: str, known: KnownDecoder) -> Entry:
         about=f"{shape.layers} layers of {shape.hidden_size}, {shape.max_positions} positions",
         parameters=known.parameters,
         licence=known.licence,
-        source=f"hub {known.repository}",
+        source=f"hub {known.repository}" + (f", {known.file}" if known.file else ""),
         needs=known.note,
     )

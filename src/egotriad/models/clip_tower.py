@@ -80,9 +80,9 @@ def tower_config(values: object, where: Path) -> ClipTowerConfig:
     """
     if not isinstance(values, dict):
         raise CheckpointError(f"{where}: holds no JSON object, need CLIP's vision_config")
-    values = values.get("vision_config", values)
     plain = ClipTowerConfig()
     try:
+        values = dict(values.get("vision_config", values))
         return ClipTowerConfig(
             hidden_size=int(values.get("hidden_size", plain.hidden_size)),
             intermediate_size=int(values.get("intermediate_size", plain.intermediate_size)),
@@ -113,8 +113,8 @@ def read_tower_config(folder: Path) -> ClipTowerConfig:
 def clip_pixels(images: Sequence[NDArray[np.uint8]], size: int) -> Tensor:
     """What CLIP's own processor makes of images: bicubic to `size`, centre square, normalised.
 
-    The shorter edge becomes `size` and the middle of the longer one is kept: a 640 x 480 frame loses
-    a quarter of its width. As `CLIPImageProcessorPil` of transformers (which `CLIPImageProcessor`
+    The shorter edge becomes `size`, the middle of the longer one is kept: a 640 x 480 frame loses a
+    quarter of its width. As `CLIPImageProcessorPil` of transformers (which `CLIPImageProcessor`
     replaces by torchvision's slightly different resize where that is installed).
 
     Args:

@@ -10,7 +10,7 @@ the loss and the two ways of greedy decoding (a batch at a time here, one clip w
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +74,8 @@ class ConditionedLM(nn.Module):
     @classmethod
     def small(cls) -> ConditionedConfig:
         """Settings of the same architecture that a test or a trial can afford."""
-        return cls.Config()
+        config_class: Any = cls.Config  # the base's own lacks a default template
+        return config_class()
 
     @property
     def device(self) -> torch.device:

@@ -14,7 +14,14 @@ from typing import Any
 from egotriad.manifests.errors import CheckpointError, UsageError
 from egotriad.models.decoder_config import DecoderConfig
 
-__all__ = ["DECODERS", "VICUNA_7B", "KnownDecoder", "config_mistakes", "decoder_config"]
+__all__ = [
+    "DECODERS",
+    "LLAMA_IDS",
+    "VICUNA_7B",
+    "KnownDecoder",
+    "config_mistakes",
+    "decoder_config",
+]
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +48,7 @@ class KnownDecoder:
         config: its shape.
         licence: of the weights.
         note: what to know before choosing it.
+        file: in the repository, when it is one file of llama2.c and no folder of transformers.
     """
 
     repository: str
@@ -48,6 +56,7 @@ class KnownDecoder:
     config: DecoderConfig
     licence: str
     note: str = ""
+    file: str | None = None
 
 
 def _untied(hidden: int, inner: int, layers: int, heads: int, **others: Any) -> DecoderConfig:
@@ -81,14 +90,16 @@ DECODERS: Mapping[str, KnownDecoder] = {
         parameters=15_191_712,
         config=_stories(288, 768, 6, 6, 256),
         licence="MIT",
-        note="TinyStories English only; a llama2.c file, convert it first",
+        note="TinyStories English only",
+        file="stories15M.bin",
     ),
     "stories42m": KnownDecoder(
         repository="karpathy/tinyllamas",
         parameters=41_689_600,
         config=_stories(512, 1376, 8, 8, 1024),
         licence="MIT",
-        note="TinyStories English only; a llama2.c file, convert it first",
+        note="TinyStories English only",
+        file="stories42M.bin",
     ),
     "llama-68m": KnownDecoder(
         repository="JackFram/llama-68m",
@@ -116,7 +127,8 @@ DECODERS: Mapping[str, KnownDecoder] = {
         parameters=109_529_856,
         config=_stories(768, 2048, 12, 12, 1024),
         licence="MIT",
-        note="TinyStories English only; a llama2.c file, convert it first",
+        note="TinyStories English only",
+        file="stories110M.bin",
     ),
     "amd-llama-135m": KnownDecoder(
         repository="amd/AMD-Llama-135m",
@@ -245,7 +257,7 @@ def config_mistakes(values: Mapping[str, Any]) -> list[str]:
     rows = values.get("vocab_size", LLAMA_IDS)
     if isinstance(rows, int) and rows > LLAMA_IDS:
         found.append(
-            f"vocab_size is {rows}: ids from {LLAMA_IDS} on were added later, may be untrained, and "
-            "are left out (-inf in plain and speculative decoding alike)"
+            f"vocab_size is {rows}: ids from {LLAMA_IDS} on were added later, may be untrained "
+            "and are left out (-inf in plain and speculative decoding alike)"
         )
     return found

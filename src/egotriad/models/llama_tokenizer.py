@@ -6,17 +6,20 @@ Neither sentencepiece nor protobuf is needed, and the result does not depend on 
 transformers converts such files (5.x replaces the normalizer and encodes leading spaces otherwise).
 """
 
+import hashlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from egotriad.manifests.errors import CheckpointError
+from egotriad.manifests.errors import CheckpointError, TokenizerMismatch
+from egotriad.models.decoders import LLAMA_IDS
 from egotriad.models.tokenizer import (
+    MARK,
     SPECIALS,
     llama_like,
     load_tokenizer,
@@ -24,7 +27,16 @@ from egotriad.models.tokenizer import (
     wrapped,
 )
 
-__all__ = ["Piece", "folder_tokenizer", "read_pieces"]
+__all__ = [
+    "Piece",
+    "folder_tokenizer",
+    "pieces_sha256",
+    "read_pieces",
+    "require_llama",
+]
+
+LLAMA_SHA256 = "ac86a032af5b218acefc8e15116bcedec7e38f63655a60572c957be5d4424706"
+"""`pieces_sha256` of LLaMA-1's and LLaMA-2's vocabulary."""
 
 NORMAL = 1
 """Piece type of SentencePiece's format; others are control, unknown, byte, unused."""
@@ -64,6 +76,30 @@ def folder_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     if file.suffix == ".model":
         return _from_pieces(read_pieces(file), file)
     return _without_added(load_tokenizer(file))
+
+
+def require_llama(tokenizer: PreTrainedTokenizerFast, where: Path) -> None:
+    """Nothing when its ids and pieces are LLaMA's own.
+
+    Raises:
+        TokenizerMismatch: when they are not; 32,000 ids alone prove nothing (Mistral's).
+    """
+    size = len(tokenizer)
+    found = pieces_sha256(enumerate(tokenizer.convert_ids_to_tokens(range(size))))
+    if size != LLAMA_IDS or found != LLAMA_SHA256:
+        raise TokenizerMismatch(
+            f"{where}: {size} ids, pieces sha256 {found[:12]}..., need LLaMA's {LLAMA_IDS}, sha256 "
+            f"{LLAMA_SHA256[:12]}...; the weights were trained on another vocabulary than this "
+            "tokenizer's: pass LLaMA's as tokenizer"
+        )
+
+
+def pieces_sha256(pieces: Iterable[tuple[int, str | None]]) -> str:
+    """One SHA-256 for what ids mean, the same however a file marks spaces."""
+    digest = hashlib.sha256()
+    for i, piece in pieces:
+        digest.update(f"{i}\t{(piece or '').replace(MARK, ' ')}\n".encode())
+    return digest.hexdigest()
 
 
 def read_pieces(path: Path) -> list[Piece]:

@@ -151,8 +151,13 @@ def _put(model: ConditionedLM, name: str, tensor: Tensor, placement: Placement) 
     module = model.get_submodule(owner)
     held = getattr(module, attribute)
     if type(held).__name__ == "Params4bit":
-        packed = type(held)(tensor.to(placement.dtype), requires_grad=False, quant_type="nf4")
-        module._parameters[attribute] = packed.to(placement.device)
+        packed = type(held)(
+            tensor.to(placement.dtype),
+            compress_statistics=held.compress_statistics,
+            quant_type=held.quant_type,
+            module=module,
+        )
+        module._parameters[attribute] = packed.to(placement.device)  # packs it
         return
     moved = tensor.to(placement.device, placement.dtype)
     module._parameters[attribute] = nn.Parameter(moved, requires_grad=False)
@@ -184,6 +189,7 @@ def _quantised_linears(model: ConditionedLM, placement: Placement) -> None:
             linear.out_features,
             bias=False,
             compute_dtype=placement.dtype,
+            compress_statistics=False,
             quant_type="nf4",
             device="meta",
         )

@@ -18,9 +18,10 @@ from transformers import PreTrainedTokenizerFast
 from egotriad.manifests.errors import CheckpointError, UsageError
 from egotriad.manifests.plugins import TARGETS
 from egotriad.models.conditioned import ConditionedConfig, ConditionedLM
+from egotriad.models.decoders import LLAMA_IDS
 from egotriad.models.fit import Fit, Source, fit
 from egotriad.models.folder import versions
-from egotriad.models.llama_tokenizer import folder_tokenizer
+from egotriad.models.llama_tokenizer import folder_tokenizer, require_llama
 from egotriad.models.placement import Placement, place
 from egotriad.models.tokenizer import tokenizer_sha256
 
@@ -63,6 +64,7 @@ def open_published(folder: Path, *, tokenizer: Path | None = None, **options: An
 
     Raises:
         CheckpointError: when the folder is no published model known here, or a file is damaged.
+        TokenizerMismatch: when the weights are of LLaMA's vocabulary and the tokenizer is not.
         UsageError: when an option is unknown.
     """
     values = read_config(folder)
@@ -82,9 +84,10 @@ def open_published(folder: Path, *, tokenizer: Path | None = None, **options: An
         )
     config, sources = target_class.published(folder, values, options)
     model = _on_meta(target_class, config, ids)
-    return Published(
-        model=model, tokenizer=ids, sources=sources, fit=fit(model, sources), values=values
-    )
+    found = fit(model, sources)
+    if len(ids) + found.extra_rows >= LLAMA_IDS:
+        require_llama(ids, folder if tokenizer is None else tokenizer)
+    return Published(model=model, tokenizer=ids, sources=sources, fit=found, values=values)
 
 
 def load_published(

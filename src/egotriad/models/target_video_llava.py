@@ -166,7 +166,7 @@ class VideoLlava(ConditionedLM):
 
     def condition(self, inputs: Tensor) -> Tensor:
         """(B, F N, D) video tokens of pixels (B, F, 3, S, S), frame after frame, CLS kept."""
-        weights = self.projector.linear_1.weight
+        weights = next(self.projector.parameters())
         pixels = inputs.flatten(0, 1).to(weights.device, weights.dtype)
         hidden = self.video_tower(pixels, output_hidden_states=True).hidden_states[LAYER]
         return self.projector(hidden).unflatten(0, inputs.shape[:2]).flatten(1, 2)

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from egotriad.manifests.errors import CheckpointError, TokenizerMismatch, UsageError
 
 __all__ = [
+    "MARK",
     "SPECIALS",
     "answer_ids",
     "answer_text",

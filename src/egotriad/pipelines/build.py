@@ -159,9 +159,11 @@ def shards_title(dataset: str) -> str:
 def _make_parts(builder: PartBuilder, stock: Stock, outlines: Sequence[Outline]) -> None:
     """Brings every part into being that can be, and records what cannot."""
     builder.quarantine.keep_only(stock.names)
-    for failure in stock.unreadable.values():
-        builder.quarantine.add(failure)
-    builder.failed.update(stock.unreadable)
+    share = builder.run.share
+    for name, failure in stock.unreadable.items():
+        if share is None or share.holds(name):
+            builder.quarantine.add(failure)
+            builder.failed[name] = failure
     sweep(builder.folder, builder.claims)
     missing = builder.find(outlines)
     if not builder.run.pack_only:

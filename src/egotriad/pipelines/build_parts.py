@@ -59,11 +59,11 @@ class PartBuilder:
     failed: dict[str, Failure] = field(default_factory=dict)
     reused: int = 0
     built: int = 0
-    _full: DiskFull | None = None
-    _attempts: dict[str, int] = field(default_factory=dict)
+    _full: DiskFull | None = field(init=False, default=None)
+    _attempts: dict[str, int] = field(init=False, default_factory=dict)
     _progress: "_Progress" = field(init=False)
-    _kept_us: int = 0
-    _kept_bytes: int = 0
+    _kept_us: int = field(init=False, default=0)
+    _kept_bytes: int = field(init=False, default=0)
 
     def find(self, outlines: Sequence[Outline]) -> list[Outline]:
         """Takes up what is finished or has failed for good; returns the rest."""

@@ -10,6 +10,7 @@ build, end the call.
 import logging
 from pathlib import Path
 
+from egotriad.converters.video import probe
 from egotriad.manifests.errors import DownloadError, RecordingError, UsageError
 from egotriad.pipelines.download_ledger import DownloadLedger
 from egotriad.pipelines.ego4d_fetch import Fetcher
@@ -183,4 +184,9 @@ def _fate(tree: Ego4dTree, metadata: Ego4dMetadata, fetcher: Fetcher, uid: str) 
             reason="not-reached",
             message=f"the download ended before its {' and '.join(names)}; run it again",
         )
+    try:
+        if tree.video_set != "none":
+            probe(tree.video(uid))
+    except RecordingError as exc:
+        return VideoStatus(uid=uid, state="broken", reason="broken-video", message=str(exc))
     return VideoStatus(uid=uid, state="done")

@@ -75,8 +75,8 @@ class Ego4dTree:
         path = self.metadata()
         if not path.is_file():
             raise RecordingError(
-                "ego4d.json is not in the raw folder: let build-shards download it (drop "
-                "--no-download), or fetch it with 'ego4d -o RAW --datasets annotations --metadata'"
+                "ego4d.json is not in the raw folder: choose what to download (--uids, --has "
+                "imu,narration, ...; without --no-download), or lay there what you have"
             )
         return path
 

@@ -6,7 +6,9 @@ files are written by the workers.
 """
 
 import logging
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
@@ -107,6 +109,7 @@ def _connected(address: str | None, workers: int | None) -> Any:
         "_node_ip_address": "127.0.0.1",  # nobody else can reach it
     }
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             ray.init(**quiet, **local)
@@ -118,6 +121,8 @@ def _connected(address: str | None, workers: int | None) -> Any:
             f"--address {address}: the Ray cluster cannot be reached ({exc}); start one with "
             "`ray start --head`, or drop --address for one on this machine"
         ) from exc
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray puts its own in the place, which just exits
     return ray
 
 

@@ -56,13 +56,18 @@ def check_dataset(tokens: Sequence[str] | None = None) -> int:
 
 
 def _app(words: list[str]) -> App:
-    app = App(name="check", help="Look before a build: credentials, recordings, bytes, disk.")
-    names = words[:1] if words and not words[0].startswith("-") else []
-    for name in names:
-        dataset: Any = DATASETS.load(name)
-        if not hasattr(dataset, "check"):
-            raise UsageError(f"{name}: there is nothing to check; it downloads nothing")
-        app.command(_command(dataset), name=name)
+    known = ", ".join(DATASETS.names())
+    app = App(
+        name="check",
+        help=f"Look before a build: credentials, recordings, bytes, disk.\n\nDatasets: {known}.",
+        version_flags=[],
+    )
+    for name in words[:1]:
+        if not name.startswith("-"):
+            dataset: Any = DATASETS.load(name)
+            if not hasattr(dataset, "check"):
+                raise UsageError(f"{name}: there is nothing to check; it downloads nothing")
+            app.command(_command(dataset), name=name)
     return app
 
 

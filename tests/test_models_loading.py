@@ -12,8 +12,8 @@ from egotriad.manifests.errors import CheckpointError, UsageError
 from egotriad.models.decoder import DecoderConfig, build_decoder
 from egotriad.models.draft_text import TextDraft, TextDraftConfig
 from egotriad.models.folder import folder_sha256, save_model
+from egotriad.models.loading import load_target, target_sha256
 from egotriad.models.placement import Placement
-from egotriad.models.target_files import load_target, target_sha256
 from egotriad.models.target_tiny import TinyTarget, TinyTargetConfig
 from egotriad.models.tokenizer import tokenizer_json, train_tokenizer
 
