@@ -549,6 +549,7 @@ def test_predicted_speedup_is_tokens_per_round_over_the_cost_of_a_round() -> Non
     costs = StepCosts(t_target_step_s=2.0, t_verify_s=3.0, t_draft_step_s=0.5)
     assert (costs.c, costs.v) == (0.25, 1.5)
     assert predicted_speedup(3.0, 5, costs) == 3.0 / (5 * 0.25 + 1.5)
+    assert predicted_speedup(3.0, 5, costs, rounds=2.0) == 2.5 / (5 * 0.25 + 1.5)
 
 
 def test_settings_out_of_range_are_refused() -> None:

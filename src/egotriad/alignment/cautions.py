@@ -76,7 +76,7 @@ def _slow(evaluation: Evaluation) -> list[str]:
     drafted = evaluation.summary.arms[DRAFT].metrics
     costs, speed = evaluation.costs, evaluation.speed
     tau, per_round = drafted.tau_incl_bonus, drafted_per_round(evaluation)
-    expected = predicted_speedup(tau, per_round, costs)
+    expected = predicted_speedup(tau, per_round, costs, rounds=drafted.rounds_per_clip)
     speedup = speed.decode_value if speed else expected
     if speedup > 1:
         return []

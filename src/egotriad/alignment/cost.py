@@ -63,18 +63,22 @@ def measure_steps(
     )
 
 
-def predicted_speedup(tau: float, drafted: float, costs: StepCosts) -> float:
-    """Decoding speed-up `tau / (drafted c + v)`: tokens per round over the cost of a round.
+def predicted_speedup(
+    tau: float, drafted: float, costs: StepCosts, *, rounds: float = float("inf")
+) -> float:
+    """Decoding speed-up: target steps that a round saves over what the round costs.
 
-    Leviathan et al. 2023 with a verification pass that may cost more than a single step (v > 1);
-    neither prefix is counted, nor what the loop itself costs.
+    `(tau - 1 / rounds) / (drafted c + v)`. After Leviathan et al. 2023, with a verification pass
+    that may cost more than a single step (v > 1), and without the first id of each text, which the
+    prefix gives plain decoding for nothing. Neither prefix is counted, nor what the loop costs.
 
     Args:
         tau: tokens per round, the target's own included.
         drafted: mean number of drafted ids per round.
         costs: of the steps.
+        rounds: mean number per text.
     """
-    return tau / (drafted * costs.c + costs.v)
+    return (tau - 1 / rounds) / (drafted * costs.c + costs.v)
 
 
 def best_gamma(alpha: float, c: float, v: float = 1.0, *, most: int = 32) -> tuple[int, float]:

@@ -146,7 +146,9 @@ def _cost(evaluation: Evaluation) -> dict[str, Any]:
         "v": costs.v,
         "o": _other(evaluation, per_round),
         "drafted_per_round": per_round,
-        "speedup_predicted": predicted_speedup(found.tau_incl_bonus, per_round, costs),
+        "speedup_predicted": predicted_speedup(
+            found.tau_incl_bonus, per_round, costs, rounds=found.rounds_per_clip
+        ),
         "best_gamma": {"gamma": gamma, "speedup_predicted": best},
         "speedup_measured_decode": speed.decode_value if speed else None,
         "speedup_measured_e2e": speed.end_to_end_value if speed else None,

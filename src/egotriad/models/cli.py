@@ -79,7 +79,8 @@ def _show(name: str, /, *, json: bool = False) -> int:
     def show(console: Console) -> None:
         for key, value in asdict(found).items():
             shown = f"{value:,}" if isinstance(value, int) else value
-            console.print(f"{key:11} {'depends' if shown is None else shown}", highlight=False)
+            line = f"{key:11} {'depends' if shown is None else shown}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         if found.half_bytes is not None:
             console.print(f"{'size':11} {found.half_bytes / GIGA:.3g} GB in bfloat16")
 
@@ -151,4 +152,4 @@ def _print_checked(console: Console, found: "Checked", device: str) -> None:
     if not found.has_room:
         lines.append("too little memory: choose another --device, or --precision 4bit")
     lines.append("fits: every weight is there and nothing else" if found.fits else "does not fit")
-    console.print("\n".join(lines), highlight=False, markup=False)
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

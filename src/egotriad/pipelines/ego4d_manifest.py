@@ -7,7 +7,7 @@ therefore written anew here.
 """
 
 import csv
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,29 +93,41 @@ def find_rows(
     """
     found: dict[str, Wanted] = {}
     useless: dict[str, str] = {}
-    with manifest.open(newline="", encoding="utf-8-sig") as handle:
-        rows = csv.DictReader(handle)
-        _check_columns(manifest, dataset, rows.fieldnames or ())
-        for row in rows:
-            path = next((row[name] for name in PATH_COLUMNS if row.get(name)), "")
-            names = {str(row.get(name) or "") for name in UID_COLUMNS}
-            base = path.rpartition("/")[2]
-            for uid in {*names, base.removesuffix(suffix), base} & set(uids):
-                bucket, _, key = path.removeprefix("s3://").partition("/")
-                if path.startswith("s3://") and key:
-                    found[uid] = Wanted(
-                        dataset=dataset, uid=uid, file=f"{uid}{suffix}", bucket=bucket, key=key
-                    )
-                else:
-                    useless[uid] = f"the manifest of {dataset} has a row without a usable path"
+    asked = frozenset(uids)
+    for row in _read_rows(manifest, dataset):
+        path = next((row[name] for name in PATH_COLUMNS if row.get(name)), "")
+        names = {str(row.get(name) or "") for name in UID_COLUMNS}
+        base = path.rpartition("/")[2]
+        for uid in {*names, base.removesuffix(suffix), base} & asked:
+            bucket, _, key = path.removeprefix("s3://").partition("/")
+            if path.startswith("s3://") and key:
+                found[uid] = Wanted(
+                    dataset=dataset, uid=uid, file=f"{uid}{suffix}", bucket=bucket, key=key
+                )
+            else:
+                useless[uid] = f"the manifest of {dataset} has a row without a usable path"
     return found, {uid: why for uid, why in useless.items() if uid not in found}
+
+
+def _read_rows(manifest: Path, dataset: str) -> Iterator[dict[str, str]]:
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as handle:
+            rows = csv.DictReader(handle)
+            _check_columns(manifest, dataset, rows.fieldnames or ())
+            yield from rows
+    except (UnicodeDecodeError, csv.Error) as exc:
+        raise DownloadError(
+            f"unknown-manifest: {dataset}/{manifest.name}: is no table ({exc}); delete the file to "
+            "fetch it again"
+        ) from exc
 
 
 def _check_columns(manifest: Path, dataset: str, columns: Collection[str]) -> None:
     if not (set(UID_COLUMNS) & set(columns) and set(PATH_COLUMNS) & set(columns)):
         raise DownloadError(
-            f"{dataset}/{manifest.name}: got columns {', '.join(columns) or '(none)'}; need "
-            f"{' or '.join(UID_COLUMNS)}, and {' or '.join(PATH_COLUMNS)}; delete the file to "
+            f"unknown-manifest: {dataset}/{manifest.name}: got columns "
+            f"{', '.join(columns) or '(none)'}; need {' or '.join(UID_COLUMNS)}, and "
+            f"{' or '.join(PATH_COLUMNS)}; delete the file to "
             "fetch it again"
         )
 
@@ -135,7 +147,7 @@ def write_override(path: Path, wanted: Iterable[Wanted]) -> None:
 
 def ends_all(why: Refusal) -> bool:
     """Whether no other object can be had either; a denial or an absence is of one object."""
-    return why.reason not in ("denied", "missing-object", "s3-error")
+    return why.reason == "offline" or (why.of_keys and why.reason != "denied")
 
 
 def head_all(
@@ -172,7 +184,7 @@ def _head(client: Any, access: Terms, file: Wanted, dead: list[Refusal]) -> Remo
             dead.append(found)
         return found
     # "null" is S3's name for what was stored before versions were kept.
-    version = str(answer.get("VersionId") or "").replace("null", "")
+    version = str(answer.get("VersionId") or "null").removeprefix("null")
     return RemoteFile(wanted=file, size_bytes=int(answer["ContentLength"]), version=version)
 
 
