@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,22 @@ def test_other_encodings_and_missing_files_are_named(tmp_path: Path) -> None:
         stream.value()
     with pytest.raises(RecordingError, match="no such file"), open_json(tmp_path / "y.json"):
         pass
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 1 << 20])
+def test_values_may_be_passed_over_as_far_as_the_next_key_of_a_kind(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(json_stream, "BLOCK", block)
+    content = {f"k{n}": {"id": f"k{n}", "text": f'}}, "x": {n}', "list": [n]} for n in range(9)}
+    key = re.compile(r'"k\d"\s*:')
+    for indent in (None, 1):
+        stream = JsonStream(io.StringIO(json.dumps(content, indent=indent)))
+        found = {}
+        for number, name in enumerate(stream.members()):
+            if number % 3:
+                stream.skip_to(key)
+            else:
+                found[name] = stream.value()
+        assert found == {name: content[name] for name in ("k0", "k3", "k6")}
+        assert stream.peek() == ""

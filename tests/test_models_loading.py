@@ -9,10 +9,11 @@ from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerFast
 
 from egotriad.manifests.errors import CheckpointError, UsageError
+from egotriad.models import placement
 from egotriad.models.decoder import DecoderConfig, build_decoder
 from egotriad.models.draft_text import TextDraft, TextDraftConfig
 from egotriad.models.folder import folder_sha256, save_model
-from egotriad.models.loading import load_target, target_sha256
+from egotriad.models.loading import load_target, target_sha256, target_tokenizer
 from egotriad.models.placement import Placement
 from egotriad.models.target_tiny import TinyTarget, TinyTargetConfig
 from egotriad.models.tokenizer import tokenizer_json, train_tokenizer
@@ -67,6 +68,17 @@ def test_a_hash_stands_for_everything_that_decides_what_a_target_says(
     config = json.loads((published / "config.json").read_text())
     (published / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-4}))
     assert target_sha256(published) != first
+
+
+def test_a_tokenizer_comes_without_the_weights(
+    own: Path,
+    published: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placement, "read_tensors", lambda *_: pytest.fail("weights were read"))
+    for folder in (own, published):
+        assert tokenizer_json(target_tokenizer(folder)) == tokenizer_json(tokenizer)
 
 
 def test_drafts_and_options_of_others_are_refused(

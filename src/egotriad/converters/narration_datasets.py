@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
@@ -28,6 +29,10 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger(__name__)
+
+_UID = re.compile("[0-9a-f-]{36}")
+_UID_KEY = re.compile(r'"[0-9a-f-]{36}"\s*:')
+"""Uids stand as values inside videos; as keys only before one."""
 
 _SUBJECTS = {"C": "wearer", "O": "other"}
 _IMU2CLIP_COLUMNS = ("window_start", "window_end", "video_uid", "narration_uid", "text", "label")
@@ -58,15 +63,14 @@ def read_ego4d_narrations(
     found: dict[str, NarrationSet] = {}
 
     def keep(uid: str, video: Any, read: Callable[[Any], NarrationSet]) -> None:
-        if uids is None or uid in uids:
-            found[uid] = read(video)
+        found[uid] = read(video)
 
     with open_json(path) as stream:
         if stream.peek() != "{":
             raise RecordingError(
                 f"{path.name}: got a JSON {type(stream.value()).__name__}, need an object"
             )
-        _visit_ego4d(path, stream, keep)
+        _visit_ego4d(path, stream, keep, uids)
     _log_counts(path, found)
     return found
 
@@ -93,19 +97,33 @@ def _visit_ego4d(
     path: Path,
     stream: JsonStream,
     visit: Callable[[str, Any, Callable[[Any], NarrationSet]], None],
+    uids: Collection[str] | None = None,
 ) -> None:
-    """Hands over every video of either file, with what reads it."""
+    """Hands over the videos of either file, all or these, with what reads them."""
+
+    def unwanted(key: str) -> bool:
+        return uids is not None and key not in uids and _UID.fullmatch(key) is not None
+
     keys, foreign, redacted = [], False, False
     for key in stream.members():
         keys.append(key)
         if key == "videos" and stream.peek() == "{":
             redacted = True
             for uid in stream.members():
-                visit(uid, stream.value(), _redacted_video)
+                if unwanted(uid):
+                    stream.skip_to(_UID_KEY)
+                elif uids is None or uid in uids:
+                    visit(uid, stream.value(), _redacted_video)
+                else:
+                    stream.skip()
+            continue
+        if unwanted(key):
+            stream.skip_to(_UID_KEY)
             continue
         video = stream.value()
         if _is_pass_entry(video):
-            visit(key, video, _pass_video)
+            if uids is None or key in uids:
+                visit(key, video, _pass_video)
         else:
             foreign = True
     if not redacted and (foreign or not keys):

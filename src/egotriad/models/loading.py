@@ -11,9 +11,10 @@ from egotriad.manifests.files import sha256_file
 from egotriad.models.conditioned import ConditionedLM
 from egotriad.models.folder import folder_sha256, load_model
 from egotriad.models.placement import Placement
-from egotriad.models.published import load_published, read_config
+from egotriad.models.published import load_published, open_published, read_config
+from egotriad.models.tokenizer import load_tokenizer
 
-__all__ = ["load_target", "target_sha256"]
+__all__ = ["load_target", "target_sha256", "target_tokenizer"]
 
 PARTS = ("config.json", "tokenizer.json", "tokenizer.model", "*.safetensors", "*.bin")
 """Files of a published folder that decide what its model says."""
@@ -66,6 +67,22 @@ def target_sha256(folder: Path) -> str:
     files = sorted({file for pattern in PARTS for file in folder.glob(pattern)})
     sums = "".join(f"{sha256_file(file)}  {file.name}\n" for file in files)
     return hashlib.sha256(sums.encode()).hexdigest()
+
+
+def target_tokenizer(folder: Path, tokenizer: Path | None = None) -> PreTrainedTokenizerFast:
+    """A target's tokenizer without its weights: all that training a draft needs of it.
+
+    Args:
+        folder: as for `load_target`.
+        tokenizer: as for `load_target`.
+
+    Raises:
+        CheckpointError: when the folder holds no model, or its tokenizer is damaged.
+        TokenizerMismatch: when weights of LLaMA's vocabulary come with another tokenizer.
+    """
+    if _is_own(folder):
+        return load_tokenizer(folder / "tokenizer.json")
+    return open_published(folder, tokenizer=tokenizer).tokenizer
 
 
 def _is_own(folder: Path) -> bool:
