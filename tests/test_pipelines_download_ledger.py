@@ -48,7 +48,7 @@ def test_a_changed_or_vanished_file_is_not_intact_and_a_copied_tree_is(tree: Pat
     ledger.record(NAME)
     os.utime(tree / NAME, ns=(0, 0))
     assert ledger.intact(NAME)
-    (tree / NAME).write_bytes(b"abd")
+    (tree / NAME).write_bytes(b"xyz")
     os.utime(tree / NAME, ns=(0, 0))
     assert not ledger.intact(NAME)
     (tree / NAME).unlink()

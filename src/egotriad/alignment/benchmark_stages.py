@@ -22,6 +22,8 @@ from egotriad.manifests.files import write_text
 from egotriad.manifests.shards import ShardReader, shards_sha256
 from egotriad.models.conditioned import ConditionedLM
 from egotriad.models.folder import check_same_tokenizer, load_model, versions
+from egotriad.models.loading import load_target
+from egotriad.models.placement import Placement
 
 __all__ = ["StageBenchmark", "benchmark_models", "benchmark_stages_on_shards"]
 
@@ -57,7 +59,7 @@ def benchmark_stages_on_shards(
     out: Path,
     config: StageBenchmark,
     *,
-    device: str = "cpu",
+    placement: Placement | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Runs the benchmark and writes `stages.json` and `runs.jsonl` into `out`; returns the former.
@@ -68,17 +70,15 @@ def benchmark_stages_on_shards(
         draft_folder: a draft with its tokenizer; None measures the target alone.
         out: folder of the report.
         config: how to measure.
-        device: torch device of both models.
+        placement: device and precision of the target (see `load_target`); the draft goes to the
+            device too, in float32.
         progress: called with (clips done, clips in all).
 
     Raises:
-        UsageError: when the device is not there.
+        CheckpointError: when the target cannot be loaded.
         EvaluationError: when more clips fail than allowed, or none is left.
     """
-    place = torch.device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device: got cuda, but torch sees none; use --device cpu")
-    target, tokenizer, _ = load_model(target_folder)
+    target, tokenizer, _ = load_target(target_folder, placement=placement)
     draft = None
     if draft_folder is not None:
         draft, own_tokenizer, _ = load_model(draft_folder)
@@ -87,8 +87,8 @@ def benchmark_stages_on_shards(
     count = min(config.clips, len(reader))
     chosen = [i * len(reader) // count for i in range(count)]
     report, runs = benchmark_models(
-        target.to(place),
-        draft.to(place) if draft is not None else None,
+        target,
+        draft.to(target.device) if draft is not None else None,
         tokenizer,
         [partial(reader.clip, index) for index in chosen],
         config,

@@ -1,6 +1,7 @@
 """Command lines of the model side: train a target, cache its texts, distil drafts, evaluate."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,8 @@ from egotriad.alignment.train_target import TargetTraining, train_target_on_shar
 from egotriad.alignment.training import Progress
 from egotriad.manifests.cli import EXIT_INCOMPLETE, finish, run_app
 from egotriad.manifests.progress import Meter
+from egotriad.models.loading import is_own
+from egotriad.models.placement import Placement, Precision
 
 __all__ = [
     "benchmark_stages",
@@ -33,9 +36,25 @@ __all__ = [
 
 TEXT_ONLY_FOLDER = "text-only"
 
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where models run.
+
+    Attributes:
+        device: cpu, cuda or cuda:N.
+        precision: of the target: float32, bfloat16, float16 or 4bit; when not given bfloat16 for
+            published targets, float32 for this package's own.
+    """
+
+    device: str = "cpu"
+    precision: Precision | None = None
+
+
 TargetFlags = Annotated[TargetTraining, Parameter(name="*")]
 DraftFlags = Annotated[DraftTraining, Parameter(name="*")]
 ShapeFlags = Annotated[DraftShape, Parameter(name="*")]
+PlaceFlags = Annotated[Place, Parameter(name="*")]
 StageFlags = Annotated[StageBenchmark, Parameter(name="*")]
 EvaluationFlags = Annotated[EvaluationConfig, Parameter(name="*")]
 
@@ -95,7 +114,13 @@ def _train_target(
 
 
 def _cache_targets(
-    *, shards: str, target: Path, out: Path, max_new_tokens: int = 32, json: bool = False
+    *,
+    shards: str,
+    target: Path,
+    out: Path,
+    max_new_tokens: int = 32,
+    place: PlaceFlags | None = None,
+    json: bool = False,
 ) -> int:
     """Write the target's own greedy text for every clip and span.
 
@@ -104,9 +129,12 @@ def _cache_targets(
         target: folder of the target.
         out: the Parquet file.
         max_new_tokens: longest text in ids, its end included.
+        place: where the target runs.
         json: print the result as one line of JSON.
     """
-    outputs = target_outputs.cache_targets(shards, target, out, max_new_tokens=max_new_tokens)
+    outputs = target_outputs.cache_targets(
+        shards, target, out, max_new_tokens=max_new_tokens, placement=_placement(place, target)
+    )
     distinct = len({row.text for row in outputs})
     return finish(
         {"out": str(out), "texts": len(outputs), "distinct": distinct, **outputs.meta},
@@ -176,6 +204,7 @@ def _evaluate(
     out: Path,
     text_draft: Path | None = None,
     config: EvaluationFlags | None = None,
+    place: PlaceFlags | None = None,
     json: bool = False,
 ) -> int:
     """Measure how many tokens of a draft the target accepts, beside every control.
@@ -189,6 +218,7 @@ def _evaluate(
         out: folder of the report.
         text_draft: folder of the text-only twin; DRAFT/text-only when that is there.
         config: how to measure.
+        place: where target and drafts run.
         json: print the result as one line of JSON.
     """
     twin = draft / TEXT_ONLY_FOLDER
@@ -203,6 +233,7 @@ def _evaluate(
             outputs,
             out,
             config or EvaluationConfig(),
+            placement=_placement(place, target),
             progress=lambda done, total: meter("clips evaluated", done, total),
         )
 
@@ -224,8 +255,8 @@ def _benchmark_stages(
     target: Path,
     out: Path,
     draft: Path | None = None,
-    device: str = "cpu",
     config: StageFlags | None = None,
+    place: PlaceFlags | None = None,
     json: bool = False,
 ) -> int:
     """Time every stage of a target, a draft and the two together on the same clips.
@@ -235,8 +266,8 @@ def _benchmark_stages(
         target: folder of the target.
         out: folder of the report.
         draft: folder of the draft; without it the target alone is measured.
-        device: torch device, `cpu` or `cuda`.
         config: how to measure.
+        place: where target and draft run.
         json: print the result as one line of JSON.
     """
     with Meter() as meter:
@@ -246,7 +277,7 @@ def _benchmark_stages(
             draft,
             out,
             config or StageBenchmark(),
-            device=device,
+            placement=_placement(place, target),
             progress=lambda done, total: meter("clips timed", done, total),
         )
     return finish(
@@ -266,6 +297,12 @@ def _compare(*reports: Path, json: bool = False) -> int:
     """
     found = compare(reports)
     return finish(found, as_json=json, show=lambda console: console.print(comparison_table(found)))
+
+
+def _placement(place: Place | None, target: Path) -> Placement:
+    place = place or Place()
+    usual: Precision = "float32" if is_own(target) else "bfloat16"
+    return Placement(device=place.device, precision=place.precision or usual)
 
 
 def _steps(meter: Meter, prefix: str) -> Progress:

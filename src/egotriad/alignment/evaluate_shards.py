@@ -13,6 +13,8 @@ from egotriad.manifests.errors import UsageError, located
 from egotriad.manifests.files import sha256_file
 from egotriad.manifests.shards import read_shards, shards_sha256
 from egotriad.models.folder import check_same_tokenizer, folder_sha256, load_model
+from egotriad.models.loading import load_target, target_sha256
+from egotriad.models.placement import Placement
 from egotriad.models.tokenizer import tokenizer_sha256
 
 __all__ = ["evaluate_on_shards"]
@@ -27,6 +29,7 @@ def evaluate_on_shards(
     out: Path,
     config: EvaluationConfig,
     *,
+    placement: Placement | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Evaluates a draft and writes `report.json`, `clips.jsonl` and `report.html` into `out`.
@@ -39,6 +42,8 @@ def evaluate_on_shards(
         target_outputs: the target's cached texts on the same shards.
         out: folder for the report; made when missing.
         config: how to measure.
+        placement: device and precision of the target (see `load_target`); drafts go to the device
+            too, in float32.
         progress: called with (clips done, clips in all).
 
     Raises:
@@ -50,15 +55,18 @@ def evaluate_on_shards(
     folders = {"target": target_folder, "draft": draft_folder}
     if text_draft_folder is not None:
         folders["text_draft"] = text_draft_folder
-    loaded = {role: load_model(folder) for role, folder in folders.items()}
-    tokenizer = loaded["target"][1]
+    loaded = {role: load_model(path) for role, path in folders.items() if role != "target"}
+    loaded["target"] = load_target(target_folder, placement=placement)
+    target, tokenizer, _ = loaded["target"]
     metas: dict[str, dict[str, Any]] = {}
     for role, (model, own_tokenizer, meta) in loaded.items():
         if model.kind != role.removeprefix("text_"):
             raise UsageError(f"{folders[role]}: holds a {model.kind}, need a {role}")
         with located(role):
             check_same_tokenizer(tokenizer, own_tokenizer)
-        metas[role] = {"name": model.name, "sha256": folder_sha256(folders[role]), **meta}
+        sha256 = (target_sha256 if role == "target" else folder_sha256)(folders[role])
+        metas[role] = {"name": model.name, "sha256": sha256, **meta}
+        model.to(target.device)
     outputs = read_target_outputs(target_outputs)
     sources = {
         "shards_sha256": shards_sha256(shards),
@@ -68,7 +76,7 @@ def evaluate_on_shards(
     outputs.check_belongs_to(**sources)
     evaluation = evaluate(
         read_shards(shards, split=config.split),
-        loaded["target"][0],
+        target,
         loaded["draft"][0],
         loaded["text_draft"][0] if text_draft_folder else None,
         outputs,

@@ -22,7 +22,8 @@ from egotriad.manifests.errors import CheckpointError, ClipRejected, EvaluationE
 from egotriad.manifests.files import atomic
 from egotriad.manifests.shards import read_shards, shards_sha256
 from egotriad.models.conditioned import ConditionedLM
-from egotriad.models.folder import folder_sha256, load_model
+from egotriad.models.loading import load_target, target_sha256
+from egotriad.models.placement import Placement
 from egotriad.models.tokenizer import answer_text, tokenizer_sha256
 
 __all__ = [
@@ -206,14 +207,29 @@ def read_target_outputs(path: Path) -> TargetOutputs:
 
 
 def cache_targets(
-    shards: Path | str, target_folder: Path, out: Path, *, max_new_tokens: int = 32, batch: int = 64
+    shards: Path | str,
+    target_folder: Path,
+    out: Path,
+    *,
+    max_new_tokens: int = 32,
+    batch: int = 64,
+    placement: Placement | None = None,
 ) -> TargetOutputs:
     """Runs a target over all splits of a build and writes its texts.
 
+    Args:
+        shards: folder, URL or Hub id of the build.
+        target_folder: of `train-target`, or as its authors publish it.
+        out: the Parquet file.
+        max_new_tokens: EOS included.
+        batch: spans decoded together.
+        placement: device and precision of the target (see `load_target`).
+
     Raises:
         EvaluationError: when no clip could be shown to the target.
+        CheckpointError: when the target cannot be loaded.
     """
-    target, tokenizer, _ = load_model(target_folder)
+    target, tokenizer, _ = load_target(target_folder, placement=placement)
     rejected: Counter[str] = Counter()
     rows = tuple(
         generate_outputs(
@@ -229,7 +245,7 @@ def cache_targets(
         raise EvaluationError(f"no clip could be shown to the target ({dict(rejected)})")
     meta = {
         "shards_sha256": shards_sha256(shards),
-        "target_sha256": folder_sha256(target_folder),
+        "target_sha256": target_sha256(target_folder),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "max_new_tokens": max_new_tokens,
         "rejected": dict(sorted(rejected.items())),

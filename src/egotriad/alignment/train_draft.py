@@ -31,7 +31,8 @@ from egotriad.manifests.plugins import DRAFTS
 from egotriad.manifests.shards import read_shards, shards_sha256
 from egotriad.models.conditioned import ConditionedConfig, ConditionedLM
 from egotriad.models.encoder import ImuEncoder
-from egotriad.models.folder import folder_sha256, load_model, save_model
+from egotriad.models.folder import save_model
+from egotriad.models.loading import target_sha256, target_tokenizer
 from egotriad.models.seeding import numpy_generator, torch_stream
 from egotriad.models.tokenizer import tokenizer_sha256
 
@@ -147,11 +148,11 @@ def train_draft_on_shards(
         EvaluationError, CheckpointError: when the target outputs belong to other shards, or to
             another target.
     """
-    _, tokenizer, _ = load_model(target_folder)
+    tokenizer = target_tokenizer(target_folder)
     outputs = read_target_outputs(target_outputs)
     belongs_to = {
         "shards_sha256": shards_sha256(shards),
-        "target_sha256": folder_sha256(target_folder),
+        "target_sha256": target_sha256(target_folder),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
     }
     outputs.check_belongs_to(**belongs_to)

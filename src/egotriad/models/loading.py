@@ -14,7 +14,7 @@ from egotriad.models.placement import Placement
 from egotriad.models.published import load_published, open_published, read_config
 from egotriad.models.tokenizer import load_tokenizer
 
-__all__ = ["load_target", "target_sha256", "target_tokenizer"]
+__all__ = ["is_own", "load_target", "target_sha256", "target_tokenizer"]
 
 PARTS = ("config.json", "tokenizer.json", "tokenizer.model", "*.safetensors", "*.bin")
 """Files of a published folder that decide what its model says."""
@@ -40,7 +40,7 @@ def load_target(
         CheckpointError: when it is no target, does not fit, or there is too little memory.
         UsageError: when options do not belong to what it is.
     """
-    if not _is_own(folder):
+    if not is_own(folder):
         return load_published(folder, placement=placement, tokenizer=tokenizer, **options)
     if tokenizer is not None or options:
         given = sorted([*options, *(["tokenizer"] if tokenizer else [])])
@@ -62,7 +62,7 @@ def target_sha256(folder: Path) -> str:
     Raises:
         CheckpointError: when the folder holds no model.
     """
-    if _is_own(folder):
+    if is_own(folder):
         return folder_sha256(folder)
     files = sorted({file for pattern in PARTS for file in folder.glob(pattern)})
     sums = "".join(f"{sha256_file(file)}  {file.name}\n" for file in files)
@@ -80,10 +80,15 @@ def target_tokenizer(folder: Path, tokenizer: Path | None = None) -> PreTrainedT
         CheckpointError: when the folder holds no model, or its tokenizer is damaged.
         TokenizerMismatch: when weights of LLaMA's vocabulary come with another tokenizer.
     """
-    if _is_own(folder):
+    if is_own(folder):
         return load_tokenizer(folder / "tokenizer.json")
     return open_published(folder, tokenizer=tokenizer).tokenizer
 
 
-def _is_own(folder: Path) -> bool:
+def is_own(folder: Path) -> bool:
+    """Whether this package wrote the model in a folder.
+
+    Raises:
+        CheckpointError: when the folder holds no model.
+    """
     return "schema_version" in read_config(folder)

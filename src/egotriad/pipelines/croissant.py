@@ -75,8 +75,7 @@ def croissant(
             "http://mlcommons.org/croissant/RAI/1.0",
         ],
         "name": title,
-        "description": f"Windows of egocentric recordings ({facts.rules}) with "
-        f"{contents}.",
+        "description": f"Windows of egocentric recordings ({facts.rules}) with {contents}.",
         "citeAs": f"{', '.join(value_counts(stats, 'source'))}; "
         f"egotriad, configuration {facts.hash}",
         "license": [item.url or item.id for item in licences],

@@ -4,12 +4,13 @@ import difflib
 import json
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from egotriad.manifests.errors import RecordingError, UsageError
 from egotriad.manifests.split import SPLITS
+from egotriad.pipelines.provenance import PRIVATE
 
 __all__ = ["Ego4dOptions", "check_choice", "read_uids"]
 
@@ -55,9 +56,9 @@ class Ego4dOptions:
     video: VideoSet = "video_540ss"
     split_by: SplitBy = "official"
     download: bool = True
-    profile: str = "default"
-    yes: bool = False
-    keys_wait_min: float = 0.0
+    profile: str = field(default="default", metadata={PRIVATE: True})
+    yes: bool = field(default=False, metadata={PRIVATE: True})
+    keys_wait_min: float = field(default=0.0, metadata={PRIVATE: True})
 
     def __post_init__(self) -> None:
         for name in ("uids", "universities", "has", "splits"):

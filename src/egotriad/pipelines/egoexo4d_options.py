@@ -1,11 +1,12 @@
 """What a user may ask of Ego-Exo4D."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from egotriad.manifests.errors import UsageError
 from egotriad.pipelines.ego4d_options import check_choice
+from egotriad.pipelines.provenance import PRIVATE
 
 __all__ = ["EgoExo4DOptions"]
 
@@ -47,9 +48,9 @@ class EgoExo4DOptions:
     video: VideoSize = "448"
     imu_side: Side = "right"
     download: bool = True
-    profile: str = "default"
-    yes: bool = False
-    keys_wait_min: float = 0.0
+    profile: str = field(default="default", metadata={PRIVATE: True})
+    yes: bool = field(default=False, metadata={PRIVATE: True})
+    keys_wait_min: float = field(default=0.0, metadata={PRIVATE: True})
 
     def __post_init__(self) -> None:
         for flag, values, allowed in (

@@ -11,7 +11,10 @@ from typing import Any
 import egotriad
 from egotriad.manifests.schema import SCHEMA_VERSION
 
-__all__ = ["BUILDER", "environment", "options_record", "source_revision"]
+__all__ = ["BUILDER", "PRIVATE", "environment", "options_record", "source_revision"]
+
+PRIVATE = "private"
+"""Key of a field's metadata that keeps it out of records."""
 
 BUILDER = f"egotriad {egotriad.__version__}"
 
@@ -46,13 +49,17 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def options_record(options: Any) -> dict[str, Any]:
-    """A dataset's options as JSON values; paths are reduced to their last name."""
+    """A dataset's options as JSON values; paths are reduced to their last name.
+
+    Left out is what fields mark as `PRIVATE`: it says nothing about the data, and may name a user.
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, Path):
             return value.name
         if is_dataclass(value) and not isinstance(value, type):
-            return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+            kept = (item for item in fields(value) if not item.metadata.get(PRIVATE))
+            return {item.name: plain(getattr(value, item.name)) for item in kept}
         if isinstance(value, tuple | list):
             return [plain(item) for item in value]
         return value

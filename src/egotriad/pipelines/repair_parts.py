@@ -114,7 +114,7 @@ class PartStore:
             # another time, and so would have another key. In the recorded split too: recordings
             # that are not planned here may have decided it.
             PartJob(
-                plan=replace(plan, key=entry["key"], split=entry["split"]),
+                plan=replace(plan, key=entry["key"], split=entry.get("split", plan.split)),
                 config=self.config,
                 folder=self.folder,
             )
