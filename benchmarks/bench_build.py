@@ -263,10 +263,12 @@ def memory(options: argparse.Namespace, scratch: Path) -> None:
     watcher.start()
     dataset: Any = LongFilm(film)
     cpu_s = time.process_time()
-    report = build(dataset, {}, BuildConfig(), raw=scratch, out=scratch / "out")
+    try:
+        report = build(dataset, {}, BuildConfig(), raw=scratch, out=scratch / "out")
+    finally:
+        over.set()
+        watcher.join()
     cpu_s = time.process_time() - cpu_s
-    over.set()
-    watcher.join()
     print(f"{report.hours:.3f} h, {report.events:,} events, {cpu_s:.0f} s of CPU")
     for tenth in range(10):
         chosen = samples[len(samples) * tenth // 10 : len(samples) * (tenth + 1) // 10]

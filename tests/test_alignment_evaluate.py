@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from egotriad.alignment.acceptance import walk
+from egotriad.alignment.acceptance import RoundCount, walk
 from egotriad.alignment.arms import ArmRun, ClipResult, Divergence
 from egotriad.alignment.cautions import cautions
 from egotriad.alignment.controls import overlap, shuffled_donors, zeroed_imu
@@ -545,11 +545,16 @@ def test_overlap_names_what_was_seen_and_is_silent_otherwise(
     assert overlap(nobody, {"wearers": [], "recordings": []}, "draft") == ""
 
 
-def test_predicted_speedup_is_tokens_per_round_over_the_cost_of_a_round() -> None:
-    costs = StepCosts(t_target_step_s=2.0, t_verify_s=3.0, t_draft_step_s=0.5)
+def test_predicted_speedup_is_plain_steps_over_the_cost_of_the_rounds() -> None:
+    costs = StepCosts(t_target_step_s=1.0, t_verify_s=1.5, t_draft_step_s=0.25)
+    text = [RoundCount(3, 3, 4), RoundCount(3, 1, 2)]
     assert (costs.c, costs.v) == (0.25, 1.5)
-    assert predicted_speedup(3.0, 5, costs) == 3.0 / (5 * 0.25 + 1.5)
-    assert predicted_speedup(3.0, 5, costs, rounds=2.0) == 2.5 / (5 * 0.25 + 1.5)
+    assert predicted_speedup([text, text], costs) == (6 - 1) / (2 * (1.5 + 3 * 0.25))
+    sized = replace(costs, t_feed_s=(1.0, 1.1, 1.2, 1.3))
+    assert predicted_speedup([text], sized) == 5 / (1.2 + 1.3 + 6 * 0.25)
+    assert predicted_speedup([text], sized, levels=2) == 5 / (1.2 + 1.3 + 4 * 0.25)
+    alone = [RoundCount(0, 0, 1)]  # one id, which the prefix gives
+    assert predicted_speedup([alone], costs) == 1.0
 
 
 def test_settings_out_of_range_are_refused() -> None:

@@ -1,11 +1,13 @@
 """What a reader must know before quoting the numbers of an evaluation."""
 
+from collections.abc import Collection
+
 from egotriad.alignment.arms import DRAFT, TEXT_ONLY
 from egotriad.alignment.cost import predicted_speedup
 from egotriad.alignment.evaluate import Evaluation
 from egotriad.alignment.lossless import UNLIKELY
 
-__all__ = ["cautions", "drafted_per_round"]
+__all__ = ["cautions", "drafted_per_round", "expected_speedup"]
 
 FEW_RECORDINGS = 10
 CLIPS_PER_TEXT = 10
@@ -22,6 +24,17 @@ def drafted_per_round(evaluation: Evaluation) -> float:
         return float(evaluation.config.gamma)
     found = evaluation.summary.arms[DRAFT].metrics
     return found.drafted / found.rounds
+
+
+def expected_speedup(evaluation: Evaluation, windows: Collection[str] | None = None) -> float:
+    """What the draft's rounds and the costs of steps predict, for all clips or some of them."""
+    texts = (
+        [r.count for r in clip.arms[DRAFT].rounds]
+        for clip in evaluation.clips
+        if windows is None or clip.window_id in windows
+    )
+    levels = evaluation.config.gamma if evaluation.config.tree else None
+    return predicted_speedup(texts, evaluation.costs, levels=levels)
 
 
 def _broken(evaluation: Evaluation) -> list[str]:
@@ -75,8 +88,7 @@ def _slow(evaluation: Evaluation) -> list[str]:
     """Whether the draft pays, measured where it was, else predicted."""
     drafted = evaluation.summary.arms[DRAFT].metrics
     costs, speed = evaluation.costs, evaluation.speed
-    tau, per_round = drafted.tau_incl_bonus, drafted_per_round(evaluation)
-    expected = predicted_speedup(tau, per_round, costs, rounds=drafted.rounds_per_clip)
+    tau, expected = drafted.tau_incl_bonus, expected_speedup(evaluation)
     speedup = speed.decode_value if speed else expected
     if speedup > 1:
         return []

@@ -1,8 +1,10 @@
 """What one step of target and draft costs, and the speed-up their acceptance could give."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from egotriad.alignment.acceptance import RoundCount
 from egotriad.alignment.offline import tau_iid
 from egotriad.alignment.proposers import SequenceState
 from egotriad.alignment.speed import timed
@@ -20,11 +22,13 @@ class StepCosts:
         t_target_step_s: the target fed one id.
         t_verify_s: the target fed gamma + 1 ids, as in a round.
         t_draft_step_s: the draft fed one id.
+        t_feed_s: the target fed 1, 2, ... gamma + 1 ids.
     """
 
     t_target_step_s: float
     t_verify_s: float
     t_draft_step_s: float
+    t_feed_s: tuple[float, ...] = ()
 
     @property
     def c(self) -> float:
@@ -50,35 +54,47 @@ def measure_steps(
         token: any id both know.
         gamma: drafted ids per round.
     """
-    seconds: dict[str, list[float]] = {"target": [], "verify": [], "draft": []}
+    steps: list[float] = []
+    feeds: list[list[float]] = [[] for _ in range(gamma + 1)]
     for _ in range(WARM_UP + REPEATS):
-        seconds["target"].append(_timed(target, [token]))
-        seconds["verify"].append(_timed(target, [token] * (gamma + 1)))
-        seconds["draft"].append(_timed(draft, [token]))
-    typical = {name: median(spent[WARM_UP:]) for name, spent in seconds.items()}
+        for n, spent in enumerate(feeds, start=1):
+            spent.append(_timed(target, [token] * n))
+        steps.append(_timed(draft, [token]))
+    fed = tuple(median(spent[WARM_UP:]) for spent in feeds)
     return StepCosts(
-        t_target_step_s=typical["target"],
-        t_verify_s=typical["verify"],
-        t_draft_step_s=typical["draft"],
+        t_target_step_s=fed[0],
+        t_verify_s=fed[-1],
+        t_draft_step_s=median(steps[WARM_UP:]),
+        t_feed_s=fed,
     )
 
 
 def predicted_speedup(
-    tau: float, drafted: float, costs: StepCosts, *, rounds: float = float("inf")
+    texts: Iterable[Sequence[RoundCount]], costs: StepCosts, *, levels: int | None = None
 ) -> float:
-    """Decoding speed-up: target steps that a round saves over what the round costs.
+    """Decoding speed-up: the steps that plain decoding needs over what the rounds cost.
 
-    `(tau - 1 / rounds) / (drafted c + v)`. After Leviathan et al. 2023, with a verification pass
-    that may cost more than a single step (v > 1), and without the first id of each text, which the
-    prefix gives plain decoding for nothing. Neither prefix is counted, nor what the loop costs.
+    Leviathan et al. 2023 count `tau / (gamma c + 1)`; here a verification costs what a pass over so
+    many ids takes (v > 1), each round has the ids that it drafted, and the first id of a text is
+    free for plain decoding, whose prefix gives it. Neither prefix is counted, nor what the loop
+    itself costs.
 
     Args:
-        tau: tokens per round, the target's own included.
-        drafted: mean number of drafted ids per round.
+        texts: the rounds of each text.
         costs: of the steps.
-        rounds: mean number per text.
+        levels: draft steps of a round whose drafts are trees; else one per drafted id.
     """
-    return (tau - 1 / rounds) / (drafted * costs.c + costs.v)
+    plain_s = speculative_s = 0.0
+    for rounds in texts:
+        plain_s += (sum(r.emitted for r in rounds) - 1) * costs.t_target_step_s
+        for number, r in enumerate(rounds):
+            fed = r.drafted + (number > 0)  # the prefix has the first round's first logits
+            known = costs.t_feed_s[fed - 1 : fed] if fed else (0.0,)
+            steps = r.drafted if levels is None else levels
+            speculative_s += (known[0] if known else costs.t_verify_s) + (
+                steps * costs.t_draft_step_s
+            )
+    return plain_s / speculative_s if speculative_s else 1.0
 
 
 def best_gamma(alpha: float, c: float, v: float = 1.0, *, most: int = 32) -> tuple[int, float]:

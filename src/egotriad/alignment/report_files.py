@@ -8,8 +8,8 @@ from typing import Any
 
 from egotriad.alignment.arms import DRAFT, ArmRun, ClipResult
 from egotriad.alignment.bootstrap import Interval
-from egotriad.alignment.cautions import cautions, drafted_per_round
-from egotriad.alignment.cost import best_gamma, predicted_speedup
+from egotriad.alignment.cautions import cautions, drafted_per_round, expected_speedup
+from egotriad.alignment.cost import best_gamma
 from egotriad.alignment.evaluate import Evaluation
 from egotriad.manifests.files import write_text
 
@@ -146,9 +146,12 @@ def _cost(evaluation: Evaluation) -> dict[str, Any]:
         "v": costs.v,
         "o": _other(evaluation, per_round),
         "drafted_per_round": per_round,
-        "speedup_predicted": predicted_speedup(
-            found.tau_incl_bonus, per_round, costs, rounds=found.rounds_per_clip
-        ),
+        "speedup_predicted": expected_speedup(evaluation),
+        "speedup_predicted_of_timed": expected_speedup(
+            evaluation, {clip.window_id for clip in evaluation.speed_clips}
+        )
+        if speed
+        else None,
         "best_gamma": {"gamma": gamma, "speedup_predicted": best},
         "speedup_measured_decode": speed.decode_value if speed else None,
         "speedup_measured_e2e": speed.end_to_end_value if speed else None,
