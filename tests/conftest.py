@@ -1,6 +1,8 @@
 """Fixtures for all tests: no network, the shared folder when it is there, and toy clips."""
 
+import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,12 @@ import pytest
 
 from egotriad.manifests import Alignment, Clip, Events, Imu, Narration, Origin, Span
 from egotriad.manifests.clip import window_id
+
+
+def pytest_unconfigure() -> None:
+    """After the summary: at the end of a process DuckDB prints pages about its own leaks."""
+    if "duckdb" in sys.modules:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 @pytest.fixture(autouse=True)
