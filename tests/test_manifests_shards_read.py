@@ -475,3 +475,16 @@ def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(MissingDependency, match=r"pip install 'egotriad\[hub\]'"):
         ShardReader("me/walks")
+
+
+def test_values_used_last_are_kept_and_with_no_room_none() -> None:
+    for room, expected in ((0, "aaba"), (1, "aba"), (2, "ab")):
+        asked: list[str] = []
+
+        def make(key: str, asked: list[str] = asked) -> str:
+            asked.append(key)
+            return key
+
+        held = module.Recent[str, str](room, len)
+        assert [held.get(key, partial(make, key)) for key in "aaba"] == list("aaba")
+        assert "".join(asked) == expected

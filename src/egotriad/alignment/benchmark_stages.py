@@ -83,7 +83,7 @@ def benchmark_stages_on_shards(
     if draft_folder is not None:
         draft, own_tokenizer, _ = load_model(draft_folder)
         check_same_tokenizer(tokenizer, own_tokenizer)
-    reader = ShardReader(shards, split=config.split, cached_rows=1)
+    reader = ShardReader(shards, split=config.split, cached_rows=0)  # every load reads
     count = min(config.clips, len(reader))
     chosen = [i * len(reader) // count for i in range(count)]
     report, runs = benchmark_models(

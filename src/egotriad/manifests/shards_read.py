@@ -89,7 +89,7 @@ class ShardReader:
         imu: False leaves `Clip.imu` None and never reads it.
         events: False leaves `Clip.events` None and never opens the event table.
         cached_rows: decoded light rows kept for `clip`, those used last (35 kB each with 5 s of IMU
-            at 200 Hz).
+            at 200 Hz); 0 keeps none.
 
     Raises:
         ShardError: when there is no complete build, or the split is not in it.
@@ -249,7 +249,7 @@ class _Row:
 
 
 class Recent(Generic[Key, Value]):
-    """The values used last, up to a total weight (at least one of them)."""
+    """The values used last, up to a total weight: at least one of them, or with 0 none."""
 
     def __init__(self, limit: int, weigh: Callable[[Value], int]) -> None:
         self._limit, self._weigh = limit, weigh
@@ -257,13 +257,15 @@ class Recent(Generic[Key, Value]):
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """The value of a key, made when it is not held."""
-        if key not in self._values:
-            self._values[key] = make()
-            weight = sum(map(self._weigh, self._values.values()))
-            while weight > self._limit and len(self._values) > 1:
-                weight -= self._weigh(self._values.popitem(last=False)[1])
-        self._values.move_to_end(key)
-        return self._values[key]
+        if key in self._values:
+            self._values.move_to_end(key)
+            return self._values[key]
+        value = self._values[key] = make()
+        least = 1 if self._limit else 0
+        weight = sum(map(self._weigh, self._values.values()))
+        while weight > self._limit and len(self._values) > least:
+            weight -= self._weigh(self._values.popitem(last=False)[1])
+        return value
 
     def __reduce__(self) -> tuple[type["Recent[Key, Value]"], tuple[Any, ...]]:
         return type(self), (self._limit, self._weigh)
