@@ -1,5 +1,6 @@
 """Fixtures for all tests: no network, the shared folder when it is there, and toy clips."""
 
+import atexit
 import os
 import socket
 import sys
@@ -13,8 +14,9 @@ from egotriad.manifests import Alignment, Clip, Events, Imu, Narration, Origin, 
 from egotriad.manifests.clip import window_id
 
 
-def pytest_unconfigure() -> None:
-    """After the summary: at the end of a process DuckDB prints pages about its own leaks."""
+@atexit.register
+def _without_notes_on_leaks() -> None:
+    """At the very end of a process DuckDB prints pages about its own leaks."""
     if "duckdb" in sys.modules:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
