@@ -12,6 +12,7 @@ from egotriad.alignment.speed import timed
 __all__ = ["StepCosts", "best_gamma", "measure_steps", "predicted_speedup"]
 
 WARM_UP, REPEATS = 3, 31
+CHAIN = 8  # single steps of the target in a row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,10 @@ class StepCosts:
 def measure_steps(
     target: SequenceState, draft: SequenceState, *, token: int, gamma: int
 ) -> StepCosts:
-    """Times single passes of both models, interleaved, after their prefixes.
+    """Times passes of both models after their prefixes, in the order in which they come in use.
+
+    The target's single steps follow each other, as in plain decoding; a verification comes after
+    steps of the draft, whose weights have by then taken the processor's caches.
 
     Whatever the states held after their prefixes is forgotten.
 
@@ -54,17 +58,19 @@ def measure_steps(
         token: any id both know.
         gamma: drafted ids per round.
     """
-    steps: list[float] = []
+    plain: list[float] = []
+    drafting: list[float] = []
     feeds: list[list[float]] = [[] for _ in range(gamma + 1)]
     for _ in range(WARM_UP + REPEATS):
+        plain.append(_timed(target, [token], CHAIN))
         for n, spent in enumerate(feeds, start=1):
+            drafting.append(_timed(draft, [token], max(n - 1, 1)))
             spent.append(_timed(target, [token] * n))
-        steps.append(_timed(draft, [token]))
     fed = tuple(median(spent[WARM_UP:]) for spent in feeds)
     return StepCosts(
-        t_target_step_s=fed[0],
+        t_target_step_s=median(plain[WARM_UP:]),
         t_verify_s=fed[-1],
-        t_draft_step_s=median(steps[WARM_UP:]),
+        t_draft_step_s=median(drafting[WARM_UP * (gamma + 1) :]),
         t_feed_s=fed,
     )
 
@@ -113,8 +119,12 @@ def best_gamma(alpha: float, c: float, v: float = 1.0, *, most: int = 32) -> tup
     return (gamma, tried[gamma]) if tried[gamma] > 1 else (0, 1.0)
 
 
-def _timed(state: SequenceState, ids: list[int]) -> float:
+def _timed(state: SequenceState, ids: list[int], times: int = 1) -> float:
+    """Seconds of one feed, one after the other; reading the result waits for it."""
     state.rollback(state.length)
-    # Reading the result waits for it.
-    seconds, _ = timed(state.prefix_logits.device, lambda: state.feed(ids)[-1].argmax().item())
-    return seconds
+
+    def run() -> None:
+        for _ in range(times):
+            state.feed(ids)[-1].argmax().item()
+
+    return timed(state.prefix_logits.device, run)[0] / times
