@@ -1,7 +1,7 @@
 """The text has the target's own distribution: exact one-step law, chi-square, and known mistakes.
 
 Bigram tables over 8 ids stand for the models, so that the joint distribution of a text is exact.
-Every mistake below has been made in published code; the tests must catch each of them.
+The mistakes below are easily made; the tests must catch each of them.
 """
 
 from collections.abc import Callable, Sequence

@@ -12,7 +12,7 @@ from egotriad.manifests.errors import RecordingError, UsageError
 from egotriad.manifests.split import SPLITS
 from egotriad.pipelines.provenance import PRIVATE
 
-__all__ = ["Ego4dOptions", "check_choice", "read_uids"]
+__all__ = ["Ego4dOptions", "check_choice", "check_download", "read_uids"]
 
 HAS = ("imu", "narration")
 VideoSet = Literal["video_540ss", "full_scale", "none"]
@@ -75,12 +75,7 @@ class Ego4dOptions:
         ):
             for value in values:
                 check_choice(flag, value, allowed)
-        if self.limit_hours is not None and not 0 < self.limit_hours < math.inf:
-            raise UsageError(f"--limit-hours: got {self.limit_hours}, need above 0")
-        if not 0 <= self.keys_wait_min < math.inf:
-            raise UsageError(f"--keys-wait-min: got {self.keys_wait_min}, need 0 or more")
-        if not self.profile:
-            raise UsageError("--profile: is empty; name a profile of your AWS credentials file")
+        check_download(self.limit_hours, self.keys_wait_min, self.profile)
 
     @property
     def filters(self) -> bool:
@@ -92,6 +87,20 @@ class Ego4dOptions:
     def folder(self) -> str:
         """Folder of the release below the raw folder: as the `ego4d` program, its major version."""
         return self.release.partition("_")[0]
+
+
+def check_download(limit_hours: float | None, keys_wait_min: float, profile: str) -> None:
+    """What the options of every dataset that is downloaded with keys must fulfil.
+
+    Raises:
+        UsageError: naming the flag.
+    """
+    if limit_hours is not None and not 0 < limit_hours < math.inf:
+        raise UsageError(f"--limit-hours: got {limit_hours}, need above 0")
+    if not 0 <= keys_wait_min < math.inf:
+        raise UsageError(f"--keys-wait-min: got {keys_wait_min}, need 0 or more")
+    if not profile:
+        raise UsageError("--profile: is empty; name a profile of your AWS credentials file")
 
 
 def check_choice(flag: str, value: str, allowed: tuple[str, ...] | list[str]) -> None:

@@ -1,11 +1,9 @@
 """What a user may ask of Ego-Exo4D."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from egotriad.manifests.errors import UsageError
-from egotriad.pipelines.ego4d_options import check_choice
+from egotriad.pipelines.ego4d_options import check_choice, check_download
 from egotriad.pipelines.provenance import PRIVATE
 
 __all__ = ["EgoExo4DOptions"]
@@ -61,12 +59,7 @@ class EgoExo4DOptions:
         ):
             for value in values:
                 check_choice(flag, value, allowed)
-        if self.limit_hours is not None and not 0 < self.limit_hours < math.inf:
-            raise UsageError(f"--limit-hours: got {self.limit_hours}, need above 0")
-        if not 0 <= self.keys_wait_min < math.inf:
-            raise UsageError(f"--keys-wait-min: got {self.keys_wait_min}, need 0 or more")
-        if not self.profile:
-            raise UsageError("--profile: is empty; name a profile of your AWS credentials file")
+        check_download(self.limit_hours, self.keys_wait_min, self.profile)
 
     @property
     def filters(self) -> bool:

@@ -11,7 +11,7 @@ from egotriad.manifests.files import canonical_json, open_sealed, seal, sha256_f
 from egotriad.manifests.shards import read_manifest
 from egotriad.pipelines.claims import Claims
 from egotriad.pipelines.disk import DiskGuard
-from egotriad.pipelines.pack import pack
+from egotriad.pipelines.pack import pack, remove_leftovers
 from egotriad.pipelines.part import Part
 from egotriad.pipelines.plan import BuildConfig
 
@@ -51,7 +51,7 @@ def finish_build(
     while not claims.take("pack"):
         time.sleep(WAIT_S)
     if not _is_packed(out, provenance):
-        _remove_leftovers(out)
+        remove_leftovers(out)  # their space counts
         size = sum(file["bytes"] for part in parts for file in part.files.values())
         guard.require(size, "packing the shards")
         record = _recorder(out, provenance, started)
@@ -91,10 +91,3 @@ def _is_packed(out: Path, provenance: Mapping[str, Any]) -> bool:
         return False
     files = [(out / line["path"], line["bytes"]) for line in lines]
     return all(file.is_file() and file.stat().st_size == size for file, size in files)
-
-
-def _remove_leftovers(out: Path) -> None:
-    """Deletes what a killed packer has left; whoever calls holds the claim."""
-    for folder in (out, out / "data", out / "events"):
-        for file in folder.glob("*.tmp-*"):
-            file.unlink(missing_ok=True)

@@ -37,6 +37,7 @@ __all__ = [
     "pack",
     "plan_shards",
     "qa_path",
+    "remove_leftovers",
     "renumber",
     "unmark",
     "window_ids",
@@ -108,6 +109,11 @@ def unmark(out: Path) -> None:
     """Takes away what marks a folder as a complete build, and what a killed writer has left."""
     for marker in ("SHA256SUMS", "manifest.jsonl"):
         (out / marker).unlink(missing_ok=True)
+    remove_leftovers(out)
+
+
+def remove_leftovers(out: Path) -> None:
+    """Deletes what a killed writer has left in a build's folder; no other may be writing."""
     for folder in (out, *(out / name for name in FOLDERS.values())):
         for file in folder.glob("*.tmp-*"):
             file.unlink(missing_ok=True)
