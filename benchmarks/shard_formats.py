@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from egotriad.manifests import Clip, Events
 from egotriad.manifests.rows import event_table, ms_to_idx, window_table
 from egotriad.manifests.schema import file_metadata, writer_options
-from egotriad.manifests.shards import ShardReader
+from egotriad.manifests.shards import ShardReader, TableWriter
 
 NAME = "train-00000-of-00001.parquet"
 LIGHT = ["window_id", "narration", "imu"]
@@ -45,7 +45,7 @@ class Format(ABC):
 
 
 class Shards(Format):
-    """Our two tables with given Parquet options, read by pyarrow as lists."""
+    """Our two tables with given Parquet options, written and read by pyarrow as lists."""
 
     def __init__(self, **events: Any) -> None:
         self._events = writer_options("events") | events
@@ -55,11 +55,14 @@ class Shards(Format):
         rows = list(range(len(clips)))
         light = window_table(clips, [None] * len(clips), rows)
         _write(folder / "data" / NAME, "windows", [light], writer_options("windows"))
-        heavy = (event_table(clip) for clip in clips)
-        _write(folder / "events" / NAME, "events", heavy, self._events)
+        (folder / "events").mkdir()
+        self._write_events(folder / "events" / NAME, clips)
         line = {"config": "windows", "split": "train", "path": f"data/{NAME}"}
         (folder / "manifest.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
         (folder / "SHA256SUMS").touch()
+
+    def _write_events(self, path: Path, clips: Sequence[Clip]) -> None:
+        _write(path, "events", (event_table(clip) for clip in clips), self._events)
 
     def events(self, folder: Path, index: int) -> Events:
         """See `Format`."""
@@ -85,7 +88,12 @@ class Shards(Format):
 
 
 class Ours(Shards):
-    """Our two tables, read by our reader."""
+    """Our two tables, written by our writer and read by our reader."""
+
+    def _write_events(self, path: Path, clips: Sequence[Clip]) -> None:
+        with TableWriter(path, "events", builder="bench 1", config_hash="0") as writer:
+            for clip in clips:
+                writer.write_events(clip)
 
     def events(self, folder: Path, index: int) -> Events:
         """See `Format`."""
@@ -195,7 +203,7 @@ def _events(clip: Clip) -> Events:
 
 
 def _write(path: Path, table: str, groups: Any, options: Mapping[str, Any]) -> None:
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     metadata = file_metadata(table, builder="bench 1", config_hash="0")
     writer = None
     for rows in groups:
@@ -239,7 +247,7 @@ def _member(folder: Path, name: str) -> bytes:
 
 FORMATS: Mapping[str, Format] = {
     "egotriad": Ours(),
-    "egotriad, as lists": Shards(),
+    "egotriad, by pyarrow": Shards(),
     "recipe": Shards(
         column_encoding=writer_options("events")["column_encoding"]
         | {"ev_y.list.element": "DELTA_BINARY_PACKED"}

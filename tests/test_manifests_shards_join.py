@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from egotriad.manifests.errors import ShardError
-from egotriad.manifests.shards_join import COLUMNS, OFFSET_INDEX, PAGE_OFFSET, PAGES, join_parquet
+from egotriad.manifests.shards_footer import COLUMNS, OFFSET_INDEX
+from egotriad.manifests.shards_join import PAGE_OFFSET, PAGES, join_parquet
 from egotriad.manifests.thrift import BINARY, I64, LIST, STRUCT, read_struct, write_struct
 
 OPTIONS = {

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from egotriad.manifests.errors import ShardError
-from egotriad.manifests.rows import EVENT_PLANES, planes_of
+from egotriad.manifests.rows import EVENT_PLANES, planes_of, times_of
 from egotriad.manifests.schema import EVENTS, writer_options
-from egotriad.manifests.shards_pages import PLANES, read_planes
+from egotriad.manifests.shards_flat import delta_decoded
+from egotriad.manifests.shards_pages import PLANES, TIMES, read_planes, read_times
 
 
 def event_row(count: int, seed: int = 0) -> pa.Table:
@@ -45,6 +46,9 @@ def test_values_are_those_that_pyarrow_reads(tmp_path: Path) -> None:
     metadata = write(tmp_path / "e", counts)
     file = pq.ParquetFile(tmp_path / "e")
     for group, count in enumerate(counts):
+        times = read_times(tmp_path / "e", metadata, group)
+        assert times.dtype == np.int32
+        assert np.array_equal(times, times_of(file.read_row_group(group)))
         for part in (slice(0, count), slice(count // 3, count // 2)):
             planes = read_planes(tmp_path / "e", metadata, group, count, part)
             need = planes_of(file.read_row_group(group), part)
@@ -58,7 +62,7 @@ def test_values_are_those_that_pyarrow_reads(tmp_path: Path) -> None:
     "options",
     [
         {"compression": "lz4", "compression_level": None},
-        {"column_encoding": {"ev_x.list.element": "DELTA_BINARY_PACKED"}},
+        {"column_encoding": {"ev_x.list.element": "PLAIN"}},
         {"use_dictionary": True, "column_encoding": None},
         {"write_page_checksum": False},
     ],
@@ -66,42 +70,61 @@ def test_values_are_those_that_pyarrow_reads(tmp_path: Path) -> None:
 def test_files_of_other_writers_are_left_to_pyarrow(tmp_path: Path, options: dict) -> None:
     metadata = write(tmp_path / "e", [9000], **options)
     assert read_planes(tmp_path / "e", metadata, 0, 9000, slice(0, 9000)) is None
+    assert read_times(tmp_path / "e", metadata, 0) is None
 
 
 def test_every_damaged_byte_is_an_error_and_never_another_value(tmp_path: Path) -> None:
     path = tmp_path / "e"
     metadata = write(path, [40, 30])
     whole = path.read_bytes()
-    everything = slice(0, 30)
-    true = read_planes(path, metadata, 1, 30, everything)
+
+    def read() -> dict[str, np.ndarray | None]:
+        times = read_times(path, metadata, 1)
+        return {"ev_t": times} | (read_planes(path, metadata, 1, 30, slice(0, 30)) or {})
+
+    true = read()
     row = metadata.row_group(1)
     chunks = [row.column(k) for k in range(row.num_columns)]
     places = [
         byte
         for chunk in chunks
-        if chunk.path_in_schema in PLANES
+        if chunk.path_in_schema in PLANES | TIMES
         for byte in range(
             chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size
         )
     ]
-    assert len(places) > 200
+    assert len(places) > 250
     for byte in places:
         content = bytearray(whole)
         content[byte] ^= 1 << byte % 8
         path.write_bytes(content)
         try:
-            found = read_planes(path, metadata, 1, 30, everything)
+            found = read()
         except ShardError as exc:
             assert "e: row group 1 is damaged in ev_" in str(exc)  # noqa: PT017
             continue
         # A flip in what the header says besides (or that hides the checksum) changes no value.
-        assert found is None or all(np.array_equal(found[name], true[name]) for name in true), byte
+        for name, values in found.items():
+            assert values is None or np.array_equal(values, true[name]), (byte, name)
     path.write_bytes(whole[: places[-1] - 3])
     with pytest.raises(ShardError, match="fetch it again, or verify-shards --repair"):
-        read_planes(path, metadata, 1, 30, everything)
+        read()
 
 
 def test_a_wrong_count_is_an_error(tmp_path: Path) -> None:
     metadata = write(tmp_path / "e", [40])
     with pytest.raises(ShardError, match=r"160 bytes of values, need 164"):
         read_planes(tmp_path / "e", metadata, 0, 41, slice(0, 41))
+
+
+@pytest.mark.parametrize("most", [0, 39])
+def test_more_times_than_there_may_be_are_an_error(tmp_path: Path, most: int) -> None:
+    encoded = bytes([128, 1, 4, 40, 0, 2, 0, 0, 0, 0])  # 40 values: 0, 1, 2, ...
+    assert delta_decoded(encoded, 40).tolist() == list(range(40))
+    with pytest.raises(ValueError, match=f"40 values, need at most {most}"):
+        delta_decoded(encoded, most)
+
+
+def test_times_that_end_too_early_are_an_error() -> None:
+    with pytest.raises((OSError, ValueError, IndexError)):
+        delta_decoded(bytes([128, 1, 4, 200, 1, 0, 2, 1]), 200)

@@ -25,7 +25,7 @@ __all__ = [
     "window_table",
 ]
 
-EVENT_HEAD = ["window_id", "sensor_width", "sensor_height", "ev_t", "ev_ms_to_idx"]
+EVENT_HEAD = ["window_id", "sensor_width", "sensor_height"]
 EVENT_PLANES = ["ev_x", "ev_y", "ev_p"]
 
 
@@ -182,7 +182,7 @@ def event_table(clip: Clip) -> pa.Table:
     columns = [
         pa.ListArray.from_arrays(
             pa.array([0, len(arrays[field.name])], pa.int32()),
-            pa.array(arrays[field.name], field.type.value_type),
+            _values(arrays[field.name], field.type.value_type),
             type=field.type,
         )
         if field.name in arrays
@@ -192,25 +192,17 @@ def event_table(clip: Clip) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=EVENTS)
 
 
-def times_of(table: pa.Table, span: Span | None = None) -> tuple[NDArray[np.int32], slice]:
-    """The times of a one-row `events` table, int32 (N,), and which of them lie in a span.
+def _values(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """An Arrow array; booleans are packed by NumPy, which takes Arrow twenty times as long."""
+    if values.dtype != np.bool_:
+        return pa.array(values, kind)
+    bits = pa.py_buffer(np.packbits(values, bitorder="little"))
+    return pa.BooleanArray.from_buffers(kind, len(values), [None, bits])
 
-    Args:
-        table: at least `ev_t` and, with a span, `ev_ms_to_idx`.
-        span: only events with start_us <= t < end_us; None = all.
-    """
-    t = _flat(table, "ev_t")
-    if span is None:
-        return t, slice(0, len(t))
-    # Entry ms is the first event at or after ms: the spans' ends lie between two entries.
-    index = _flat(table, "ev_ms_to_idx")
-    ends = np.array([span.start_us, span.end_us])
-    below, above = np.clip([ends // 1000, -(-ends // 1000)], 0, len(index) - 1)
-    low, high = (
-        int(index[a] + np.searchsorted(t[index[a] : index[b]], end))
-        for a, b, end in zip(below, above, ends, strict=True)
-    )
-    return t, slice(low, high)
+
+def times_of(table: pa.Table) -> NDArray[np.int32]:
+    """The times of a one-row `events` table, int32 (N,), microseconds."""
+    return _flat(table, "ev_t")
 
 
 def planes_of(table: pa.Table, part: slice) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,8 @@ data_qa/{split}-{i:05d}-of-{n:05d}.parquet   table `qa`, where there are questio
 complete.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,7 @@ from egotriad.manifests.shards_read import (
     shards_sha256,
 )
 from egotriad.manifests.shards_table import open_table
+from egotriad.manifests.shards_write import EventWriter
 
 __all__ = [
     "ShardReader",
@@ -54,8 +56,14 @@ class TableWriter:
         metadata = file_metadata(table, builder=builder, config_hash=config_hash)
         self.rows = 0
         self._schema = schema.with_metadata(metadata)
-        self._rows_per_group = ROWS_PER_GROUP[table]
-        self._writer = pq.ParquetWriter(path, self._schema, **writer_options(table))
+        self._write: Callable[[pa.Table], None]
+        if table == "events":
+            events = EventWriter(path, self._schema)
+            self._write, self._close = events.write, events.close
+        else:
+            arrow = pq.ParquetWriter(path, self._schema, **writer_options(table))
+            self._write = partial(arrow.write_table, row_group_size=ROWS_PER_GROUP[table])
+            self._close = arrow.close
 
     def __enter__(self) -> Self:
         return self
@@ -66,13 +74,12 @@ class TableWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._writer.close()
+        self._close()
 
     def write(self, table: pa.Table) -> None:
         """Writes a table as one row group (or several of at most `ROWS_PER_GROUP` rows)."""
         if table.num_rows:
-            table = table.replace_schema_metadata(self._schema.metadata)
-            self._writer.write_table(table, row_group_size=self._rows_per_group)
+            self._write(table.replace_schema_metadata(self._schema.metadata))
             self.rows += table.num_rows
 
     def write_windows(

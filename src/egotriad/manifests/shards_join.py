@@ -7,21 +7,31 @@ is put together at the speed of the disk instead of some 15 million events a sec
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from egotriad.manifests.errors import ShardError
+from egotriad.manifests.shards_footer import (
+    COLUMN_INDEX,
+    MAGIC,
+    OFFSET_INDEX,
+    ROWS,
+    chunks_of,
+    groups_of,
+    metadata_of,
+    read_footer,
+    write_footer,
+    write_indexes,
+)
 from egotriad.manifests.thrift import Struct, read_struct, write_struct
 
 __all__ = ["join_parquet"]
 
-MAGIC = b"PAR1"
 COPY_BYTES = 1 << 20
 
 # Fields of parquet.thrift.
-ROWS, ROW_GROUPS, FOOTER_OF_TABLE = 3, 4, (1, 2, 5, 6, 7)  # FileMetaData
-COLUMNS, GROUP_OFFSET, ORDINAL = 1, 5, 7  # RowGroup
-CHUNK_OFFSET, CHUNK_META = 2, 3  # ColumnChunk
-OFFSET_INDEX, COLUMN_INDEX = (4, 5), (6, 7)  # ColumnChunk: place and length of each
+FOOTER_OF_TABLE = (1, 2, 5, 6, 7)  # FileMetaData
+GROUP_OFFSET, ORDINAL = 5, 7  # RowGroup
+CHUNK_OFFSET = 2  # ColumnChunk
 DATA_PAGE, INDEX_PAGE, DICTIONARY_PAGE, BLOOM_FILTER = 9, 10, 11, 14  # ColumnMetaData
 PAGES, PAGE_OFFSET = 1, 1  # OffsetIndex, PageLocation
 
@@ -40,7 +50,7 @@ def join_parquet(sources: Sequence[Path], target: Path) -> bool:
     Raises:
         ShardError: a source is no Parquet file.
     """
-    footers = [_footer(path) for path in sources]
+    footers = [read_footer(path) for path in sources]
     if not all(_is_alike(footers[0], footer) for footer in footers):
         return False
     with target.open("wb") as out:
@@ -49,36 +59,25 @@ def join_parquet(sources: Sequence[Path], target: Path) -> bool:
         for path, footer in zip(sources, footers, strict=True):
             with path.open("rb") as file:
                 indexes += _copy(file, footer, out)
-        _write_indexes(indexes, out)
-        _write_footer(footers, out)
+        write_indexes(indexes, out)
+        groups = [group for footer in footers for group in groups_of(footer)]
+        for ordinal, group in enumerate(groups):
+            if ORDINAL in group:
+                group[ORDINAL] = (group[ORDINAL][0], ordinal)
+        write_footer(footers[0], groups, sum(footer[ROWS][1] for footer in footers), out)
     return True
-
-
-def _footer(path: Path) -> Struct:
-    try:
-        with path.open("rb") as file:
-            file.seek(-8, 2)
-            tail = file.read(8)
-            size = int.from_bytes(tail[:4], "little")
-            file.seek(-8 - size, 2)
-            footer, end = read_struct(file.read(size))
-            if tail[4:] != MAGIC or end != size:
-                raise ValueError("no footer")
-            return footer
-    except (OSError, ValueError, IndexError) as exc:
-        raise ShardError(f"{path.name}: is no whole Parquet file ({exc}); build it again") from exc
 
 
 def _is_alike(first: Struct, other: Struct) -> bool:
     """Whether two files can share a footer, and hold nothing else that tells of places."""
     if any(first.get(field) != other.get(field) for field in FOOTER_OF_TABLE):
         return False
-    return all(BLOOM_FILTER not in _meta(chunk) for chunk in _chunks(other))
+    return all(BLOOM_FILTER not in metadata_of(chunk) for chunk in chunks_of(other))
 
 
 def _copy(file: BinaryIO, footer: Struct, out: BinaryIO) -> Iterator[tuple[Struct, bytes, bytes]]:
     """Copies the row groups of a file; gives each chunk with its two indexes, places moved."""
-    chunks = list(_chunks(footer))
+    chunks = list(chunks_of(footer))
     indexes = [(chunk, *_read_indexes(file, chunk)) for chunk in chunks]
     starts = (OFFSET_INDEX[0], COLUMN_INDEX[0])
     places = [chunk[start][1] for chunk in chunks for start in starts if start in chunk]
@@ -86,13 +85,13 @@ def _copy(file: BinaryIO, footer: Struct, out: BinaryIO) -> Iterator[tuple[Struc
     shift = out.tell() - len(MAGIC)
     file.seek(len(MAGIC))
     _copy_bytes(file, out, end - len(MAGIC))
-    for group in _groups(footer):
+    for group in groups_of(footer):
         _move(group, GROUP_OFFSET, shift)
     for chunk, offsets, columns in indexes:
         if chunk[CHUNK_OFFSET][1]:  # 0: the footer holds the chunk's metadata, no copy elsewhere
             _move(chunk, CHUNK_OFFSET, shift)
         for field in (DATA_PAGE, INDEX_PAGE, DICTIONARY_PAGE):
-            _move(_meta(chunk), field, shift)
+            _move(metadata_of(chunk), field, shift)
         yield chunk, _moved_pages(offsets, shift), columns
 
 
@@ -130,46 +129,6 @@ def _moved_pages(index: bytes, shift: int) -> bytes:
     for page in fields[PAGES][1][1]:
         _move(page, PAGE_OFFSET, shift)
     return write_struct(fields)
-
-
-def _write_indexes(indexes: Sequence[tuple[Struct, bytes, bytes]], out: BinaryIO) -> None:
-    """All column indexes, then all offset indexes, as parquet-format recommends."""
-    for number, (place, length) in ((2, COLUMN_INDEX), (1, OFFSET_INDEX)):
-        for entry in indexes:
-            chunk: Struct = entry[0]
-            index: Any = entry[number]
-            if index:
-                chunk[place] = (chunk[place][0], out.tell())
-                chunk[length] = (chunk[length][0], len(index))
-                out.write(index)
-
-
-def _write_footer(footers: Sequence[Struct], out: BinaryIO) -> None:
-    groups = [group for footer in footers for group in _groups(footer)]
-    for ordinal, group in enumerate(groups):
-        if ORDINAL in group:
-            group[ORDINAL] = (group[ORDINAL][0], ordinal)
-    whole = dict(footers[0])
-    whole[ROWS] = (whole[ROWS][0], sum(footer[ROWS][1] for footer in footers))
-    kind, (element, _) = whole[ROW_GROUPS]
-    whole[ROW_GROUPS] = (kind, (element, groups))
-    footer = write_struct(whole)
-    out.write(footer + len(footer).to_bytes(4, "little") + MAGIC)
-
-
-def _groups(footer: Struct) -> list[Struct]:
-    groups: list[Struct] = footer[ROW_GROUPS][1][1]
-    return groups
-
-
-def _chunks(footer: Struct) -> Iterator[Struct]:
-    for group in _groups(footer):
-        yield from group[COLUMNS][1][1]
-
-
-def _meta(chunk: Struct) -> Struct:
-    meta: Struct = chunk[CHUNK_META][1]
-    return meta
 
 
 def _move(fields: Struct, number: int, shift: int) -> None:

@@ -3,11 +3,13 @@
 Parquet stores two levels with every value of a list, and decoding them costs pyarrow more than
 decoding the values. A row group of the event table is one row without nulls, so its levels say
 nothing: here they are skipped. Pages are those of parquet-format's README (data page version 1) and
-Encodings.md; any that are not as `schema.writer_options` asks for are left to pyarrow.
+Encodings.md; any that are not as `schema.writer_options` asks for are left to pyarrow. Times are
+decoded by pyarrow all the same, but as a column that is no list.
 """
 
 import struct
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from egotriad.manifests.errors import ShardError
+from egotriad.manifests.shards_flat import delta_decoded
 from egotriad.manifests.thrift import read_struct
 
-__all__ = ["read_planes"]
+__all__ = ["read_planes", "read_times"]
 
+TIMES = {"ev_t.list.element": "DELTA_BINARY_PACKED"}
 PLANES = {
     "ev_x.list.element": "BYTE_STREAM_SPLIT",
     "ev_y.list.element": "BYTE_STREAM_SPLIT",
@@ -34,6 +38,12 @@ DAMAGED = (OSError, ValueError, LookupError, TypeError, struct.error, pa.ArrowEx
 DATA_PAGE = 0
 TYPE, UNPACKED_SIZE, PACKED_SIZE, CRC = 1, 2, 3, 4
 """Fields of parquet.thrift's PageHeader."""
+
+
+def read_times(path: Path, metadata: pq.FileMetaData, group: int) -> NDArray[np.int32] | None:
+    """`ev_t` of one row, microseconds; see `read_planes`."""
+    decoded = _read(path, metadata, group, TIMES, _times)
+    return None if decoded is None else decoded["ev_t"]
 
 
 def read_planes(
@@ -54,10 +64,27 @@ def read_planes(
     Raises:
         ShardError: when a page is damaged.
     """
-    chunks = _chunks(metadata, group)
+    return _read(
+        path,
+        metadata,
+        group,
+        PLANES,
+        lambda chunk, page: _plane(page, PLANES[chunk.path_in_schema], count, part),
+    )
+
+
+def _read(
+    path: Path,
+    metadata: pq.FileMetaData,
+    group: int,
+    encodings: Mapping[str, str],
+    decode: Callable[[pq.ColumnChunkMetaData, NDArray[np.uint8]], NDArray[Any]],
+) -> dict[str, NDArray[Any]] | None:
+    """Columns of a row, decoded from chunk and page; None when they are not as ours are."""
+    chunks = _chunks(metadata, group, encodings)
     if chunks is None:
         return None
-    planes = {}
+    columns = {}
     with path.open("rb") as file:
         for leaf, chunk in chunks.items():
             file.seek(chunk.data_page_offset)
@@ -66,24 +93,26 @@ def read_planes(
                 page = _page(packed, chunk.total_uncompressed_size)
                 if page is None:
                     return None
-                planes[leaf.partition(".")[0]] = _values(page, PLANES[leaf], count, part)
+                columns[leaf.partition(".")[0]] = decode(chunk, page)
             except DAMAGED as exc:
                 raise ShardError(
                     f"{path.name}: row group {group} is damaged in {leaf} ({exc}); "
                     "fetch it again, or verify-shards --repair"
                 ) from exc
-    return planes
+    return columns
 
 
-def _chunks(metadata: pq.FileMetaData, group: int) -> dict[str, pq.ColumnChunkMetaData] | None:
+def _chunks(
+    metadata: pq.FileMetaData, group: int, encodings: Mapping[str, str]
+) -> dict[str, pq.ColumnChunkMetaData] | None:
     row = metadata.row_group(group)
     leaves = (row.column(index) for index in range(row.num_columns))
-    chunks = {leaf.path_in_schema: leaf for leaf in leaves if leaf.path_in_schema in PLANES}
+    chunks = {leaf.path_in_schema: leaf for leaf in leaves if leaf.path_in_schema in encodings}
     ours = row.num_rows == 1 and all(
-        set(chunk.encodings) == {"RLE", PLANES[leaf]} and chunk.compression == "ZSTD"
+        set(chunk.encodings) == {"RLE", encodings[leaf]} and chunk.compression == "ZSTD"
         for leaf, chunk in chunks.items()
     )
-    return chunks if ours and chunks.keys() == PLANES.keys() else None
+    return chunks if ours and chunks.keys() == encodings.keys() else None
 
 
 def _page(packed: bytes, limit: int) -> NDArray[np.uint8] | None:
@@ -108,7 +137,7 @@ def _page(packed: bytes, limit: int) -> NDArray[np.uint8] | None:
     return np.frombuffer(values, np.uint8)
 
 
-def _values(page: NDArray[np.uint8], encoding: str, count: int, part: slice) -> NDArray[Any]:
+def _plane(page: NDArray[np.uint8], encoding: str, count: int, part: slice) -> NDArray[Any]:
     length = -(-count // 8) if encoding == "PLAIN" else 4 * count
     if len(page) != length:
         raise ValueError(f"{len(page)} bytes of values, need {length}")
@@ -119,3 +148,7 @@ def _values(page: NDArray[np.uint8], encoding: str, count: int, part: slice) -> 
     values <<= np.uint16(8)
     values |= low
     return values
+
+
+def _times(chunk: pq.ColumnChunkMetaData, page: NDArray[np.uint8]) -> NDArray[np.int32]:
+    return delta_decoded(page.tobytes(), chunk.num_values)

@@ -2,17 +2,30 @@
 
 Source: apache/thrift doc/specs/thrift-compact-protocol.md. A struct becomes a dict from field id to
 (type, value), in the order of its fields; lists become (element type, values). What is not
-understood is an error, never dropped, so that writing back what was read gives the same bytes.
+understood is an error, never dropped, so that writing back what was read gives the same bytes. The
+value of a struct may be bytes when it is written: one that was written before.
 """
 
 from typing import Any
 
-__all__ = ["I16", "I64", "LIST", "Struct", "read_struct", "write_struct"]
+__all__ = [
+    "BINARY",
+    "FALSE",
+    "I32",
+    "I64",
+    "LIST",
+    "STRUCT",
+    "TRUE",
+    "Struct",
+    "put_varint",
+    "read_struct",
+    "read_varint",
+    "write_struct",
+]
 
 Struct = dict[int, tuple[int, Any]]
 
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, _MAP, STRUCT = range(1, 13)
-_INTEGERS = (I16, I32, I64)
 
 
 def read_struct(data: bytes, at: int = 0) -> tuple[Struct, int]:
@@ -33,7 +46,7 @@ def read_struct(data: bytes, at: int = 0) -> tuple[Struct, int]:
         if step:
             number += step
         else:
-            raw, at = _varint(data, at)
+            raw, at = read_varint(data, at)
             number = _unzigzag(raw)
         if kind in (TRUE, FALSE):
             fields[number] = (kind, None)
@@ -51,11 +64,11 @@ def write_struct(fields: Struct) -> bytes:
 
 
 def _read(kind: int, data: bytes, at: int) -> tuple[Any, int]:
-    if kind in _INTEGERS:
-        raw, at = _varint(data, at)
+    if I16 <= kind <= I64:
+        raw, at = read_varint(data, at)
         return _unzigzag(raw), at
     if kind == BINARY:
-        size, at = _varint(data, at)
+        size, at = read_varint(data, at)
         if at + size > len(data):
             raise ValueError("thrift: a text reaches past the end")
         return data[at : at + size], at + size
@@ -74,7 +87,7 @@ def _read_list(data: bytes, at: int) -> tuple[tuple[int, list[Any]], int]:
     head = data[at]
     kind, size, at = head & 0x0F, head >> 4, at + 1
     if size == 15:
-        size, at = _varint(data, at)
+        size, at = read_varint(data, at)
     values = []
     for _ in range(size):
         value, at = _read(kind, data, at)
@@ -90,17 +103,21 @@ def _write_struct(out: bytearray, fields: Struct) -> None:
             out.append(step << 4 | kind)
         else:
             out.append(kind)
-            _put_varint(out, _zigzag(field))
-        if kind not in (TRUE, FALSE):
+            put_varint(out, _zigzag(field))
+        if I16 <= kind <= I64:  # as in `_write`; most fields are, and a call takes its time
+            put_varint(out, value << 1 if value >= 0 else ~(value << 1))
+        elif kind > FALSE:
             _write(out, kind, value)
     out.append(0)
 
 
 def _write(out: bytearray, kind: int, value: Any) -> None:
-    if kind in _INTEGERS:
-        _put_varint(out, _zigzag(value))
+    if I16 <= kind <= I64:
+        put_varint(out, _zigzag(value))
     elif kind == BINARY:
-        _put_varint(out, len(value))
+        put_varint(out, len(value))
+        out += value
+    elif kind == STRUCT and isinstance(value, bytes):
         out += value
     elif kind == STRUCT:
         _write_struct(out, value)
@@ -108,7 +125,7 @@ def _write(out: bytearray, kind: int, value: Any) -> None:
         element, values = value
         out.append(min(len(values), 15) << 4 | element)
         if len(values) >= 15:
-            _put_varint(out, len(values))
+            put_varint(out, len(values))
         for item in values:
             _write(out, element, item)
     elif kind == DOUBLE:
@@ -117,7 +134,8 @@ def _write(out: bytearray, kind: int, value: Any) -> None:
         out.append(value)
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """An unsigned number, seven bits a byte from the lowest on, and where it ends."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -127,7 +145,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _put_varint(out: bytearray, value: int) -> None:
+def put_varint(out: bytearray, value: int) -> None:
+    """Appends an unsigned number, see `read_varint`."""
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
         value >>= 7
@@ -139,4 +158,4 @@ def _unzigzag(value: int) -> int:
 
 
 def _zigzag(value: int) -> int:
-    return value << 1 if value >= 0 else (-value << 1) - 1
+    return value << 1 if value >= 0 else ~(value << 1)
