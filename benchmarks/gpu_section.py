@@ -1,6 +1,8 @@
 """What the sections of `gpu_suite.py` take and give."""
 
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +33,16 @@ class Row:
     text: str
     record: dict[str, Any] = field(default_factory=dict)
     passed: bool = True
+
+
+def attempted(what: str, case: Callable[[], Row], options: Options) -> Row:
+    """The row of one case; one that begins too late is left out, one that fails says how."""
+    if time.perf_counter() > options.until:
+        return Row(text=f"{what} left out: the time is up", record={"left_out": what})
+    try:
+        return case()
+    except Exception:  # the next case may still work
+        return Row(text=f"{what}: {traceback.format_exc()}", record={"failed": what}, passed=False)
 
 
 def now(options: Options) -> float:

@@ -24,7 +24,7 @@ from gpu_section import Options, Row
 from harness import environment
 
 ROOT = Path(__file__).parents[1]
-GPU_TESTS = ("tests/test_converters_dvs_gpu.py",)
+GPU_TESTS = ("tests/test_converters_dvs_gpu.py", "tests/test_models_engines.py")
 TESTS_S = 240  # after which they are stopped
 
 
@@ -111,9 +111,16 @@ def steps(options: Options) -> Iterator[Row]:
 
 def speculation(options: Options) -> Iterator[Row]:
     """Calibrated drafts in front of a 7B target."""
-    import gpu_models
+    import gpu_speculation
 
-    yield from gpu_models.speculation(options)
+    yield from gpu_speculation.speculation(options)
+
+
+def stages(options: Options) -> Iterator[Row]:
+    """Five stages of a 7B target with calibrated drafts, from shards."""
+    import gpu_stages
+
+    yield from gpu_stages.stages(options)
 
 
 SECTIONS: dict[str, Callable[[Options], Iterator[Row]]] = {
@@ -121,6 +128,7 @@ SECTIONS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "profile": profile,
     "steps": steps,
     "speculation": speculation,
+    "stages": stages,
     "emulator": emulator,
 }
 

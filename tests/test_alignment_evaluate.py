@@ -15,8 +15,9 @@ from egotriad.alignment.arms import ArmRun, ClipResult, Divergence
 from egotriad.alignment.cautions import cautions
 from egotriad.alignment.controls import overlap, shuffled_donors, zeroed_imu
 from egotriad.alignment.cost import StepCosts, predicted_speedup
-from egotriad.alignment.evaluate import Evaluation, EvaluationConfig, evaluate
+from egotriad.alignment.evaluate import Evaluation, evaluate
 from egotriad.alignment.evaluate_shards import evaluate_on_shards
+from egotriad.alignment.evaluation_config import EvaluationConfig
 from egotriad.alignment.report_files import report_json, write_report
 from egotriad.alignment.speculate import Round
 from egotriad.alignment.summary import summarise, verdict
@@ -225,6 +226,15 @@ def test_the_text_only_draft_as_imu_draft_shows_no_use_of_the_sensor(
     assert arms["oracle"].metrics.alpha_conditional == 1.0
 
 
+def test_a_draft_that_only_knows_the_language_is_held_against_the_n_gram_table(
+    trained: tuple[World, Evaluation],
+) -> None:
+    world, evaluation = trained
+    assert not any("not better than the n-gram" in line for line in cautions(evaluation))
+    alike = world.evaluate(draft=world.text_draft, clips=world.few)
+    assert any("The draft is not better than the n-gram table" in line for line in cautions(alike))
+
+
 def test_clips_that_a_model_cannot_use_are_listed_and_left_out_of_all_arms(
     trained: tuple[World, Evaluation],
 ) -> None:
@@ -406,7 +416,7 @@ def test_folders_on_disk_give_the_same_numbers_and_a_whole_report(
     }
     for name in ("report.json", "clips.jsonl", "report.html"):
         assert str(tmp_path) not in (tmp_path / "out" / name).read_text(encoding="utf-8")
-    with pytest.raises(UsageError, match="holds a target, need a draft"):
+    with pytest.raises(CheckpointError, match="holds a target, need a draft"):
         on_shards(draft="target")
     save_model(tmp_path / "target", world.target, world.tokenizer, {"other": True})
     with pytest.raises(CheckpointError, match="made with other target"):
@@ -483,7 +493,7 @@ def test_a_divergence_is_located_with_the_gap_and_refused_on_request(
     clips = [clip for clip in world.clips if clip.split == "test"][:8]
     right = trained[1].clips[0].target_ids
     wrong = [*right[:2], 0]
-    monkeypatch.setattr("egotriad.alignment.arms.plain", lambda *_, **__: wrong)
+    monkeypatch.setattr("egotriad.alignment.run_arms.plain", lambda *_, **__: wrong)
     evaluation = world.evaluate(clips=clips)
     divergence = evaluation.clips[0].arms["draft"].divergence
     assert divergence is not None

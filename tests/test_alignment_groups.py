@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from egotriad.alignment.groups import FEWEST, facts_of, grouped
+from egotriad.alignment.groups import FEWEST, facts_of, grouped, verb_names
 from egotriad.manifests import Clip
 from egotriad.manifests.clip import Quality
 
@@ -20,6 +20,13 @@ def test_numbers_are_cut_into_thirds_in_order() -> None:
     assert [len(members) for members in found.values()] == [10, 10, 10]
     assert [members[0] for members in found.values()] == [0, 10, 20]
     assert next(iter(found)).startswith("up to")
+
+
+def test_large_numbers_are_written_in_full() -> None:
+    labels = list(grouped(list(range(30)), lambda n: {"rate": 12_345.6 * n + 0.25})["rate"])
+    assert labels == ["up to 119,000", "119,000 to 239,000", "above 239,000"]
+    labels = list(grouped(list(range(30)), lambda n: {"score": n / 29})["score"])
+    assert labels == ["up to 0.333", "0.333 to 0.667", "above 0.667"]
 
 
 def test_unknown_values_are_in_no_group() -> None:
@@ -43,3 +50,16 @@ def test_facts_of_a_clip(toy_clips: Callable[[int], list[Clip]]) -> None:
     bare = facts_of(replace(clip, events=None, narration=None), span)
     assert bare["verb"] is None
     assert bare["events_per_s"] is None
+
+
+def test_verbs_are_called_by_whole_words() -> None:
+    told = ["C rises slowly.", "C shakes the head.", "C shaking it", "C shakes a bag", None, ""]
+    names = verb_names([*told, "C picks a knife.", "C gathers leaves."])
+    assert set(names.values()) == {"rise", "shake", "take"}
+    assert len(names) == 3  # one label for all forms of a verb, and for its group
+
+
+def test_facts_name_the_verb_as_all_clips_tell_it(toy_clips: Callable[[int], list[Clip]]) -> None:
+    clip = replace(toy_clips(1)[0], narration="C rises.")
+    verbs = verb_names([clip.narration, "C rises again."])
+    assert facts_of(clip, clip.event_spans[0], verbs)["verb"] == "rise"

@@ -70,3 +70,9 @@ def test_prompt_lookup_proposes_what_followed_before() -> None:
     assert PromptLookupProposer([], EOS).propose([], 3).ids == []
     with pytest.raises(UsageError, match="endings of 0 ids"):
         PromptLookupProposer([1], EOS, longest=0)
+
+
+def test_prompt_lookup_is_asked_teacher_forced_as_any_proposer() -> None:
+    proposer = PromptLookupProposer([5, 6], EOS)
+    assert proposer.matches([5, 6, 5, 6]) == [False, True, True, True]  # the last 6 is new
+    assert proposer.matches([9, 5, 6]) == [False, False, True]

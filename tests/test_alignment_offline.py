@@ -46,3 +46,21 @@ def test_sums_add_up() -> None:
     assert (both.kl_pq, both.kl_qp) == (6.0, 14.0)
     assert both.accepted_greedy == 2.0
     assert both.accepted_sampled == pytest.approx(2 * (0.5 + 0.125 + 0.25))
+
+
+def test_masked_ids_are_left_out_of_divergences_and_never_overlap() -> None:
+    never = -torch.inf
+    p = torch.tensor([[0.5, 0.25, 0.25]]).log()
+    q = torch.tensor([[0.5, 0.5, 0.0]]).log()
+    found = forced([0], p, q)
+    assert found.overlap == pytest.approx((0.75,))
+    assert found.kl_pq == pytest.approx((0.25 * np.log(0.25 / 0.5),))
+    assert found.kl_qp == pytest.approx((0.5 * np.log(0.5 / 0.25),))
+    both = forced([0], torch.tensor([[0.0, 0.0, never]]), torch.tensor([[0.0, 1.0, never]]))
+    assert np.isfinite(both.kl_pq + both.kl_qp).all()
+    assert both.kl_pq[0] > 0
+
+
+def test_rounding_never_makes_an_overlap_larger_than_one() -> None:
+    rows = torch.randn(2000, 400, generator=torch.Generator().manual_seed(0))
+    assert max(forced([0] * 2000, rows, rows).overlap) == 1.0

@@ -12,12 +12,14 @@ from rich.console import Console
 
 from egotriad.alignment.arms import ArmRun, ClipResult
 from egotriad.alignment.cost import StepCosts
-from egotriad.alignment.evaluate import Evaluation, EvaluationConfig, Failure
+from egotriad.alignment.evaluate import Evaluation
+from egotriad.alignment.evaluation_config import EvaluationConfig
 from egotriad.alignment.lossless import ChiSquare
 from egotriad.alignment.offline import Forced
 from egotriad.alignment.report import acceptance_table, choose_examples, write_html
 from egotriad.alignment.report_files import write_report
-from egotriad.alignment.report_parts import curves_svg, table, token_stream
+from egotriad.alignment.report_parts import curves_svg, stacked_svg, table, token_stream
+from egotriad.alignment.run_split import Failure
 from egotriad.alignment.speculate import Round, verify_greedy
 from egotriad.alignment.speed import ClipSpeed, speed_of
 from egotriad.alignment.summary import summarise, verdict
@@ -107,6 +109,7 @@ def evaluation(clips: Sequence[Clip], *, text_draft: bool = True) -> Evaluation:
         failures=(Failure("toy/rec9/0", "no IMU <in> it"),),
         summary=summary,
         verdict=verdict(summary),
+        recorded=False,
         costs=StepCosts(t_target_step_s=1e-3, t_verify_s=1.3e-3, t_draft_step_s=4e-4),
         speed=speed_of(timings),
         speed_clips=timings,
@@ -261,6 +264,16 @@ def test_curves_leave_out_positions_nobody_compared() -> None:
     svg = curves_svg({"draft": [1.0, 0.5, None]})
     assert svg.count("<circle") == 2
     assert svg.count("<polyline") == 1
+
+
+def test_stacked_bars_share_one_scale_and_end_with_their_sums() -> None:
+    bars = {"a": {"load": 1.0, "decode": 3.0}, "b": {"load": 0.5, "decode": 0.0}}
+    svg = stacked_svg(bars, unit="s")
+    widths = re.findall(r'width="([0-9.]+)" height="24.0"', svg)
+    assert [float(width) for width in widths] == [130.0, 390.0, 65.0, 0.0]
+    assert re.findall(r">([0-9.]+) s<", svg) == ["4", "0.5"]
+    assert svg.count(">load<") == 1
+    parse(svg)
 
 
 def test_the_terminal_table_holds_every_arm_and_the_cautions(clips: list[Clip]) -> None:

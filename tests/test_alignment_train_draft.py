@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -78,19 +79,20 @@ def test_distillation_lowers_the_loss_and_is_determined_by_its_seed(
 ) -> None:
     clips = toy_clips(16)
     config = replace(QUICK, steps=12)
+    shape: dict[str, Any] = {"draft": draft, "model_config": DRAFTS.load(draft).small()}
     losses: list[float] = []
     one = train_draft(
         clips,
         outputs_of(clips),
         TOKENIZER,
         config,
-        draft=draft,
         progress=lambda stage, step, steps, loss: losses.append(loss),
+        **shape,
     )
     assert losses[-1] < 0.7 * losses[0]
     assert not one.model.training
-    two = train_draft(iter(clips), outputs_of(clips), TOKENIZER, config, draft=draft)
-    other = train_draft(clips, outputs_of(clips), TOKENIZER, replace(config, seed=1), draft=draft)
+    two = train_draft(iter(clips), outputs_of(clips), TOKENIZER, config, **shape)
+    other = train_draft(clips, outputs_of(clips), TOKENIZER, replace(config, seed=1), **shape)
     weights = [trained.model.stored_weights() for trained in (one, two, other)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     norm = "decoder.model.layers.0.mlp.up_proj.weight"
@@ -116,6 +118,7 @@ def test_clips_without_imu_or_target_text_are_left_out_and_counted(
     assert trained.meta["trained_on"] == {
         "wearers": ["w0", "w1"],
         "recordings": ["rec0", "rec1"],
+        "licences": ["own"],
         "clips": 6,
         "rejected": {"no-imu": 1, "no-target-text": 1},
     }

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from egotriad.alignment.cli import train_draft as train_draft_command
 from egotriad.alignment.draft_shape import DraftShape
 from egotriad.alignment.target_outputs import TargetOutput, cache_targets, read_target_outputs
+from egotriad.alignment.train_cli import train_draft as train_draft_command
 from egotriad.alignment.train_draft import DraftTraining, train_draft, train_draft_on_shards
 from egotriad.alignment.train_target import TargetTraining, train_target_on_shards
 from egotriad.manifests import Clip

@@ -92,6 +92,7 @@ def test_meta_says_what_was_seen_and_what_was_left_out(
     assert meta["trained_on"] == {
         "wearers": ["w0", "w1"],
         "recordings": ["rec0", "rec1"],
+        "licences": ["own"],
         "clips": 5,
         "rejected": {"no-events": 2, "no-narration": 1},
     }

@@ -156,3 +156,24 @@ def test_llamas_own_vocabulary_passes_and_look_alikes_fail(shared: Callable[[str
 
     with pytest.raises(TokenizerMismatch, match=r"31741 of 32000 ids.*id 259: '  ' / '"):
         share_vocabulary(own, vocabulary_of(rewritten(llama, like_mistral)))
+
+
+def test_a_report_says_what_is_shared_and_what_is_not(base: PreTrainedTokenizerFast) -> None:
+    own, n = vocabulary_of(base), len(base)
+    same = share_vocabulary(own, own)
+    assert same.equal
+    assert same.record() == {
+        "verdict": "equal",
+        "draft_rows": n,
+        "target_rows": n,
+        "draft_only": 0,
+        "target_only": 0,
+        "shared_sha256": same.sha256,
+    }
+    wide = share_vocabulary(vocabulary_of(extended(base, "<ts>"), rows=n + 8), own)
+    assert not wide.equal
+    assert wide.record() == same.record() | {
+        "verdict": "padded",
+        "draft_rows": n + 8,
+        "draft_only": 8,
+    }

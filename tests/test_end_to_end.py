@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from egotriad.alignment.cli import cache_targets, evaluate_acceptance, train_draft, train_target
+from egotriad.alignment.cli import evaluate_acceptance
+from egotriad.alignment.train_cli import cache_targets, train_draft, train_target
 from egotriad.cli import main
 from egotriad.pipelines.cli import build_shards, inspect_shards
 

@@ -19,6 +19,7 @@ from egotriad.models.conditioned import ConditionedLM
 from egotriad.models.decoder import DecoderConfig
 from egotriad.models.folder import save_model
 from egotriad.models.seeding import torch_stream
+from egotriad.models.systems import SYSTEMS
 from egotriad.models.target_tiny import TinyTarget, TinyTargetConfig
 from egotriad.models.tokenizer import tokenizer_json, train_tokenizer
 
@@ -46,6 +47,8 @@ def asked(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict]:
 def test_every_plug_in_has_an_entry_and_every_entry_is_one() -> None:
     for plugins in (ENCODERS, DRAFTS, TARGETS):
         listed = {found.name for found in catalogue() if found.kind == plugins.noun}
+        if plugins is DRAFTS:  # those that build a system are listed as that
+            listed = listed - set(SYSTEMS) | {system.draft for system in SYSTEMS.values()}
         assert listed == set(plugins.names())
     names = [found.name for found in catalogue()]
     assert len(names) == len(set(names))
@@ -136,6 +139,24 @@ def test_what_does_not_fit_is_listed_and_fails(
     out = capsys.readouterr().out
     assert "missing: feature_adaptor.bias" in out
     assert "does not fit" in out
+
+
+def test_a_decoder_that_lies_elsewhere_is_not_missing(
+    target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = load_file(target / "model.safetensors")
+    own = {key: like for key, like in weights.items() if not key.startswith("decoder.")}
+    assert 0 < len(own) < len(weights)
+    save_file(own, target / "model.safetensors")
+    code, found = asked(capsys, "check", str(target))
+    assert code == 1
+    assert set(found["missing"]) == weights.keys() - own.keys()
+    record = json.loads((target / "config.json").read_text())
+    record["base_decoder"] = {"name": "a/b", "revision": None, "sha256": "0", "licence": None}
+    (target / "config.json").write_text(json.dumps(record))
+    code, found = asked(capsys, "check", str(target))
+    assert code == 0
+    assert found["warnings"] == ["the decoder's weights are not here but in a/b"]
 
 
 def test_another_tokenizer_and_too_little_memory_are_said(

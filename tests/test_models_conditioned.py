@@ -71,8 +71,12 @@ def test_a_prefix_is_the_prompt_around_the_condition(
 def test_prompts_of_all_models_end_with_the_same_ids(
     plugins: object, name: str, tokenizer: PreTrainedTokenizerFast
 ) -> None:
+    model = build(plugins, name, tokenizer)
+    if name == "onellm":  # trained on a cue of its own, behind which texts begin alike
+        assert model.config.template.endswith("###Assistant:")
+        return
     cue = tokenizer.encode("ASSISTANT:", add_special_tokens=False)
-    assert list(build(plugins, name, tokenizer).prompt.after[-len(cue) :]) == cue
+    assert list(model.prompt.after[-len(cue) :]) == cue
 
 
 @every_model

@@ -9,10 +9,15 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from egotriad.manifests.errors import CheckpointError, DownloadError, TokenizerMismatch
+from egotriad.manifests.errors import (
+    CheckpointError,
+    DownloadError,
+    TokenizerMismatch,
+    UsageError,
+)
 from egotriad.models import decoder_files
 from egotriad.models.decoder import DecoderConfig, build_decoder
-from egotriad.models.decoder_files import decoder_path, published_decoder
+from egotriad.models.decoder_files import decoder_path, open_decoder, published_decoder
 from egotriad.models.decoders import DECODERS, KnownDecoder, config_mistakes, decoder_config
 from egotriad.models.placement import Placement
 from egotriad.models.published import load_published
@@ -129,6 +134,44 @@ def test_decoders_of_another_kind_or_vocabulary_are_refused(
         raise ConnectionError("no route\nsecond line")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(UsageError, match=r"'vicuna68m': no such file.*none of stories15m, "):
+        decoder_path("vicuna68m")
     with pytest.raises(DownloadError, match=r"hub 'double7/vicuna-68m'.*\(no route\)"):
         decoder_files.decoder_path("vicuna-68m")
     assert decoder_path(tmp_path) == tmp_path
+
+
+def test_a_file_in_a_repository_is_brought_alone_and_known_by_both_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str, str | None]] = []
+
+    def download(repository: str, file: str, *, revision: str | None) -> str:
+        asked.append((repository, file, revision))
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert decoder_path("stories15m") == tmp_path / "stories15M.bin"
+    decoder_path("karpathy/tinyllamas/stories42M.bin", revision="abc")
+    assert asked == [
+        ("karpathy/tinyllamas", "stories15M.bin", None),
+        ("karpathy/tinyllamas", "stories42M.bin", "abc"),
+    ]
+
+
+def test_an_opened_decoder_says_what_it_is_and_where_it_came_from(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    commit = tmp_path / "snapshots" / "models--some--llama" / "snapshots" / "abc123"
+    commit.parent.mkdir(parents=True)
+    write_llama(commit, tokenizer, SHAPE)
+    write_llama(tmp_path / "snapshots" / "mine", tokenizer, SHAPE)
+    named = open_decoder("some/llama", commit)
+    assert (named.name, named.revision, named.licence) == ("some/llama", "abc123", None)
+    assert (named.config, named.ids, len(named.mistakes)) == (SHAPE, len(tokenizer), 2)
+    local = open_decoder(tmp_path / "snapshots" / "mine")
+    assert (local.name, local.revision) == ("mine", None)
+    assert local.base().sha256 == named.base().sha256
+    changed = tmp_path / "snapshots" / "mine" / "model.safetensors"
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    assert open_decoder(tmp_path / "snapshots" / "mine").base().sha256 != named.base().sha256

@@ -142,7 +142,7 @@ def test_a_swapped_tokenizer_is_noticed(saved: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 2}, "schema_version 2"),
+        ({"schema_version": 3}, "schema_version 3, .*need schema_version 1 or 2"),
         ({"kind": "oracle"}, "kind 'oracle'"),
         ({"name": "imuu"}, "no draft is called 'imuu'"),
         ({"config": {"template": "x"}}, "missing fields"),

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from egotriad.manifests.errors import UsageError
 from egotriad.models.graphed import GraphedLlama
 from egotriad.models.lean import runs_lean
 from egotriad.models.state import DecoderState
@@ -107,17 +106,17 @@ def test_adapters_and_other_positions_are_left_to_the_library() -> None:
 def test_fixed_shapes_equal_the_lean_forward_and_serve_one_sequence_after_another(
     kv_heads: int,
 ) -> None:
-    model = llama(4, kv_heads)
+    model = llama(4, kv_heads, dtype=torch.float64)
     runner = GraphedLlama(model, 200, most=5)
     rng = np.random.default_rng(0)
     for size in (11, 30, 7):
-        ours = DecoderState(model, prefix(size), runner=runner)
-        theirs = DecoderState(model, prefix(size))
+        ours = DecoderState(model, prefix(size, torch.float64), runner=runner)
+        theirs = DecoderState(model, prefix(size, torch.float64))
         for _ in range(25):
             ids = rng.integers(0, 97, int(rng.integers(1, 8))).tolist()
             keep = int(rng.integers(1, len(ids) + 1))
             rows = theirs.feed(ids, keep=keep)
-            torch.testing.assert_close(ours.feed(ids, keep=keep), rows, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(ours.feed(ids, keep=keep), rows, atol=1e-12, rtol=1e-12)
             n = int(rng.integers(0, min(4, theirs.length) + 1))
             ours.rollback(n)
             theirs.rollback(n)
@@ -132,11 +131,15 @@ def test_rows_of_an_earlier_step_are_not_written_over() -> None:
     assert torch.equal(first, kept)
 
 
-def test_a_full_buffer_is_an_error() -> None:
-    model = llama()
+def test_a_full_buffer_grows_and_its_steps_are_made_anew() -> None:
+    model = llama(dtype=torch.float64)
     runner = GraphedLlama(model, 20)
-    state = DecoderState(model, prefix(20), runner=runner)
-    room = runner.capacity - 20
-    state.feed([5] * room)
-    with pytest.raises(UsageError, match=f"holds {runner.capacity} positions, need"):
-        state.feed([5])
+    size = runner.capacity
+    ours = DecoderState(model, prefix(20, torch.float64), runner=runner)
+    theirs = DecoderState(model, prefix(20, torch.float64))
+    for k in range(size):
+        rows = ours.feed([k % 90 + 3])
+        torch.testing.assert_close(rows, theirs.feed([k % 90 + 3]), atol=1e-12, rtol=1e-12)
+    assert runner.capacity > size
+    assert runner.capacity % 64 == size % 64 == 0
+    assert ours.cached == theirs.cached == size + 20

@@ -111,11 +111,11 @@ def test_it_becomes_a_drafts_decoder_when_the_vocabularies_fit(
     config, decoder = published_decoder(file, tokenizer)
     assert config.hidden_size == WIDTH
     assert all(p.requires_grad for p in decoder.parameters())
+    with pytest.raises(UsageError, match="small enough for float32"):
+        published_decoder(file, tokenizer, placement=Placement(precision="4bit"))
     file = write(tmp_path / "stories260K.bin", random_weights(64, tied=True), 64)
     with pytest.raises(TokenizerMismatch, match="64 ids, the target has 280"):
         published_decoder(file, tokenizer)
-    with pytest.raises(UsageError, match="small enough for float32"):
-        published_decoder(file, tokenizer, placement=Placement(precision="4bit"))
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

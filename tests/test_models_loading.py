@@ -13,7 +13,7 @@ from egotriad.models import placement
 from egotriad.models.decoder import DecoderConfig, build_decoder
 from egotriad.models.draft_text import TextDraft, TextDraftConfig
 from egotriad.models.folder import folder_sha256, save_model
-from egotriad.models.loading import load_target, target_sha256, target_tokenizer
+from egotriad.models.loading import load_draft, load_target, target_sha256, target_tokenizer
 from egotriad.models.placement import Placement
 from egotriad.models.target_tiny import TinyTarget, TinyTargetConfig
 from egotriad.models.tokenizer import tokenizer_json, train_tokenizer
@@ -68,6 +68,22 @@ def test_a_hash_stands_for_everything_that_decides_what_a_target_says(
     config = json.loads((published / "config.json").read_text())
     (published / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-4}))
     assert target_sha256(published) != first
+
+
+def test_drafts_load_by_the_same_rules(
+    own: Path, published: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    draft = TextDraft(TextDraftConfig(decoder=SMALL), tokenizer)
+    save_model(tmp_path / "draft", draft, tokenizer, {"seed": 8})
+    found, _, meta = load_draft(tmp_path / "draft", placement=Placement(precision="bfloat16"))
+    assert (found.name, meta["seed"]) == ("text", 8)
+    assert next(found.parameters()).dtype == torch.bfloat16
+    with pytest.raises(CheckpointError, match="own: holds a target, need a draft"):
+        load_draft(own)
+    with pytest.raises(CheckpointError, match="holds the target llama, need a draft"):
+        load_draft(published)
+    with pytest.raises(UsageError, match="written by train-draft, takes no prompt"):
+        load_draft(tmp_path / "draft", prompt="llava_v0")
 
 
 def test_a_tokenizer_comes_without_the_weights(

@@ -53,6 +53,20 @@ def test_a_llasa_projector_has_its_published_size(hidden_size: int, weights: int
     assert set(projector.state_dict()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
+def test_sensorllms_projector_widens_in_two_steps_and_none_changes_nothing() -> None:
+    projector = build_projector("sensorllm", 8, 16)
+    assert [tuple(p.shape) for name, p in projector.named_parameters() if "weight" in name] == [
+        (2048, 8),
+        (3072, 2048),
+        (16, 3072),
+    ]
+    x = features(2, 3, 8)
+    assert projector(x).shape == (2, 3, 16)
+    assert torch.equal(build_projector("none", 8, 8)(x), x)
+    with pytest.raises(UsageError, match="features are 8 wide, the decoder 16; need equal"):
+        build_projector("none", 8, 16)
+
+
 @pytest.mark.parametrize("prefix", ["model.mm_projector.", "mm_projector."])
 @pytest.mark.parametrize("kind", ["mlp2x_gelu", "linear"])
 def test_llava_projectors_load_from_whole_checkpoints(

@@ -87,10 +87,10 @@ def test_nothing_is_known_behind_ids_that_were_not_said() -> None:
     assert state.prefix_logits.softmax(-1)[5] == 1
     rows = state.feed([5, 6, 7])
     assert rows[0].argmax() == 7
-    assert rows[1:].isnan().all()
+    assert not rows[1:].any()  # all ids alike
     state.rollback(2)
     assert state.feed([7])[0].argmax() == 2
-    assert state.feed([2], keep=1).isnan().all()  # nothing follows an end
+    assert not state.feed([2], keep=1).any()  # nothing follows an end
     assert state.length == 3
     with pytest.raises(ValueError, match="cannot roll back 4 ids"):
         state.rollback(4)
@@ -119,3 +119,35 @@ def test_spans_that_were_never_shown_are_rejected(recorded: Recorded) -> None:
     with pytest.raises(ClipRejected, match="no target output for the span at 7 us") as rejected:
         cached.prepare(recorded.clips[0], Span(7, 100))
     assert rejected.value.reason == "no-recorded-text"
+
+
+def test_a_tree_is_answered_node_by_node_and_its_path_becomes_the_text() -> None:
+    state = ReplayState((5, 7, 8, 2), vocabulary=9, eos_id=2)
+    state.feed([5])
+    rows = state.feed_tree([7, 6, 8], [-1, -1, 0])
+    assert rows[0].argmax() == 8
+    assert not rows[1].any()
+    assert rows[2].argmax() == 2
+    more = state.feed_tree([2], [2])
+    assert not more.any()  # nothing follows an end
+    state.keep_nodes([0, 2])
+    assert state.length == 3
+    assert state.feed_tree([2], [-1]).shape == (1, 9)
+    state.keep_nodes([])
+    assert state.length == 3
+
+
+def test_several_texts_go_on_at_their_own_pace(recorded: Recorded) -> None:
+    cached = recorded.cached()
+    inputs = [cached.prepare(clip, clip.event_spans[0]) for clip in recorded.clips[:3]]
+    together = cached.states(inputs)
+    alone = [cached.state(one[None]) for one in inputs]
+    assert torch.equal(together.prefix_logits, torch.stack([one.prefix_logits for one in alone]))
+    fed = [one[:n].tolist() for one, n in zip(inputs, (2, 0, 4), strict=True)]
+    rows = together.feed(fed)
+    assert together.lengths == [2, 0, 4]
+    assert rows.shape[:2] == (3, 4)
+    assert torch.equal(rows[0, :2], alone[0].feed(fed[0]))
+    together.rollback([1, 0, 3])
+    assert together.lengths == [1, 0, 1]
+    assert torch.equal(together.feed([fed[0][1:], [], []])[0, 0], rows[0, 1])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from egotriad.manifests import Imu
+from egotriad.manifests.licences import licence
 from egotriad.manifests.schema import TABLES
 from egotriad.manifests.shards import TableWriter, read_manifest, read_shards
 from egotriad.pipelines.build import build
@@ -20,7 +21,6 @@ from egotriad.pipelines.card_yaml import to_yaml
 from egotriad.pipelines.dataset_simulated import Simulated
 from egotriad.pipelines.describe import DESCRIPTIONS, describe
 from egotriad.pipelines.facts import facts_of
-from egotriad.pipelines.licences import licence
 from egotriad.pipelines.plan import BuildConfig
 from egotriad.pipelines.quantiles import PERCENTS, FirstPass, SecondPass, moments_of
 from egotriad.pipelines.stats import shard_stats, value_counts

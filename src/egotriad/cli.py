@@ -22,9 +22,12 @@ COMMANDS = {
     "sync": ("egotriad.pipelines.sync_cli:sync", "does an IMU's clock fit its video's"),
     "convert": ("egotriad.pipelines.convert_cli:convert", "events, videos, IMU: file to file"),
     "models": ("egotriad.models.cli:models", "what can be used; does a checkpoint fit"),
-    "train-target": ("egotriad.alignment.cli:train_target", "a tiny event-camera target"),
-    "cache-targets": ("egotriad.alignment.cli:cache_targets", "the target's own texts"),
-    "train-draft": ("egotriad.alignment.cli:train_draft", "an IMU draft and its text-only twin"),
+    "train-target": ("egotriad.alignment.train_cli:train_target", "a tiny event-camera target"),
+    "cache-targets": ("egotriad.alignment.train_cli:cache_targets", "the target's own texts"),
+    "train-draft": (
+        "egotriad.alignment.train_cli:train_draft",
+        "an IMU draft and its text-only twin",
+    ),
     "evaluate-acceptance": (
         "egotriad.alignment.cli:evaluate_acceptance",
         "what the draft saves, beside its controls",

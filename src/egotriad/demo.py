@@ -14,7 +14,8 @@ from typing import Any
 
 from cyclopts import App
 
-from egotriad.alignment.cli import cache_targets, evaluate_acceptance, train_draft, train_target
+from egotriad.alignment.cli import benchmark_stages, evaluate_acceptance
+from egotriad.alignment.train_cli import cache_targets, train_draft, train_target
 from egotriad.manifests.cli import run_app
 from egotriad.pipelines.cli import build_shards
 
@@ -46,9 +47,11 @@ def _demo(*, out: Path = Path("demo"), seed: int = 0, wearers: int = 36) -> int:
         seed: of the world and of the training.
         wearers: people in the world; fewer are faster and less certain.
     """
-    shards, target, outputs, draft, report = (
-        str(out / name) for name in ("shards", "target", "outputs.parquet", "draft", "report")
+    shards, target, outputs, draft, stages, report = (
+        str(out / name)
+        for name in ("shards", "target", "outputs.parquet", "draft", "stages", "report")
     )
+    trial = ["--draft", draft, "--outputs", outputs, "--out", report]
     trained = ["--shards", shards, "--target", target]
     steps = [
         (build_shards, "build-shards simulated", ["--out", shards, "--wearers", str(wearers)]),
@@ -56,14 +59,19 @@ def _demo(*, out: Path = Path("demo"), seed: int = 0, wearers: int = 36) -> int:
         (cache_targets, "cache-targets", [*trained, "--out", outputs]),
         (train_draft, "train-draft", [*trained, "--outputs", outputs, "--out", draft]),
         (
+            benchmark_stages,
+            "benchmark-stages",
+            [*trained, "--draft", draft, "--out", stages, "--clips", "40", "--clock", "cpu"],
+        ),
+        (
             evaluate_acceptance,
             "evaluate-acceptance",
-            [*trained, "--draft", draft, "--outputs", outputs, "--out", report],
+            [*trained, *trial, "--retrieval", "--stages", stages],
         ),
     ]
     started = time.monotonic()
     for command, name, flags in steps:
-        if command is not cache_targets:
+        if command not in (cache_targets, benchmark_stages):  # in these nothing is drawn
             flags = [*flags, "--seed", str(seed)]
         line = shlex.join(["egotriad", *name.split(), *flags])
         sys.stdout.write(f"$ {line}\n")
@@ -105,6 +113,7 @@ def _headline(report: dict[str, Any]) -> str:
             ("IMU draft", report["arms"]["draft"]),
             ("text-only", report["arms"]["text_only"]),
             ("n-gram", report["arms"]["ngram"]),
+            ("retrieved text", report["arms"]["retrieval"]),
         )
     )
     target, lossless = report["target"], report["lossless"]

@@ -1,57 +1,70 @@
-"""The arms of an evaluation: who proposes to the target, and what happens on one clip.
+"""The arms of an evaluation: who proposes to the target, on which clips, with what inputs.
 
 | arm | who proposes |
 |---|---|
 | draft | the IMU draft |
 | text_only | its twin without a sensor, when one is given |
 | ngram | an order-5 back-off table of the target's training-split texts |
+| prompt_lookup | what followed the last ids before, in the prompt or the text (on request) |
+| retrieval | the training texts that were said of the most similar IMUs (on request) |
 | zeroed_imu | the IMU draft, its IMU reading 0 in every channel |
 | shuffled_imu | the IMU draft, with the IMU of a clip of another recording |
 | oracle | the target itself on its own prefix: everything must be accepted |
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from egotriad.alignment.controls import zeroed_imu
+from egotriad.alignment.evaluation_config import EvaluationConfig
 from egotriad.alignment.groups import facts_of
-from egotriad.alignment.ngram import NgramProposer, NgramTable
-from egotriad.alignment.offline import Forced, forced
-from egotriad.alignment.proposers import DraftProposer, Proposer, SequenceState
-from egotriad.alignment.sampling import GREEDY, Draws, Sampling
+from egotriad.alignment.ngram import NgramProposer, NgramTable, PromptLookupProposer
+from egotriad.alignment.offline import Forced
+from egotriad.alignment.proposers import Proposer
+from egotriad.alignment.sampling import Draws
 from egotriad.alignment.schedules import Fixed, Heuristic, Schedule
-from egotriad.alignment.speculate import Round, Speculation, plain, speculate
+from egotriad.alignment.speculate import Round
+from egotriad.alignment.speculate_batch import BatchState
 from egotriad.alignment.target_outputs import evaluation_span_index
-from egotriad.alignment.tree import TreeDraft, TreeShape, TreeState, speculate_tree
+from egotriad.alignment.tree import TreeState
 from egotriad.manifests import Clip, Span
 from egotriad.manifests.errors import ClipRejected
-from egotriad.models.conditioned import ConditionedLM
-from egotriad.models.state import DecoderState
 from egotriad.models.tokenizer import answer_text
 
 __all__ = [
+    "ARMS",
     "DRAFT",
     "NGRAM",
     "ORACLE",
+    "PROMPT_LOOKUP",
+    "RETRIEVAL",
     "SHUFFLED",
     "TEXT_ONLY",
     "ZEROED",
     "ArmRun",
     "Bench",
+    "ClipInputs",
     "ClipResult",
     "Divergence",
-    "decode",
+    "Guesser",
+    "Narrator",
+    "clip_result",
     "evaluation_span",
-    "run_clip",
+    "inputs_of",
+    "model_arms",
+    "table_arms",
 ]
 
 DRAFT, TEXT_ONLY, NGRAM, ORACLE = "draft", "text_only", "ngram", "oracle"
+PROMPT_LOOKUP, RETRIEVAL = "prompt_lookup", "retrieval"
 ZEROED, SHUFFLED = "zeroed_imu", "shuffled_imu"
+ARMS = (DRAFT, TEXT_ONLY, NGRAM, PROMPT_LOOKUP, RETRIEVAL, ZEROED, SHUFFLED, ORACLE)
+"""In the order of a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,8 @@ class ArmRun:
         forced: teacher-forced argmax matches on the target's text.
         divergence: None when the text is token-identical to plain greedy decoding, and when
             sampling, whose texts differ by right.
-        offline: what the models' distributions say on the target's text; None of a table.
+        offline: what the models' distributions say on the target's text; None of a table, and
+            against recorded texts.
     """
 
     rounds: tuple[Round, ...]
@@ -110,12 +124,27 @@ class Guesser(Proposer, Protocol):
         """For every id of a text, whether it is the proposer's argmax after those before it."""
 
 
-@runtime_checkable
-class Model(Protocol):
-    """A guesser with a distribution."""
+class Narrator(Protocol):
+    """A model that writes about clips: a target, a draft, recorded texts.
 
-    def logits(self, ids: Sequence[int]) -> Tensor:
-        """(n, V): its logits at every position of a text."""
+    Attributes:
+        eos_id: its texts end after it.
+    """
+
+    eos_id: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+
+    def prepare(self, clip: Clip, span: Span) -> Tensor:
+        """Its inputs for one clip around one event span, without a batch axis."""
+
+    def state(self, inputs: Tensor) -> TreeState:
+        """Its decoder on one clip's prefix; inputs (1, ...)."""
+
+    def states(self, inputs: list[Tensor]) -> BatchState:
+        """Its decoder on the prefixes of several clips; inputs as `prepare` gives them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,37 +152,58 @@ class Bench:
     """What stays the same from clip to clip.
 
     Attributes:
-        gamma: drafted ids per round; of the heuristic schedule, in the first round.
-        heuristic: whether gamma moves with what was accepted, afresh in each text.
-        confidence: drafts stop after an id of less probability.
-        sampling: how target and drafts choose their ids.
-        seed: of the sampling.
-        tree: shape of the drafts of models, None for chains.
+        target, draft, text_draft: of one vocabulary.
+        table: of the n-gram arm.
+        tokenizer: the target's.
+        config: how to measure.
+        recorded: whether recorded texts stand for the target: it has no probabilities and no time.
+        prompt: ids that prompt lookup searches besides the text; None without that arm.
+        remember: gives what was said of the clips most like some draft inputs; None without that
+            arm.
+        verbs: names of the verbs that clips are grouped by (`egotriad.alignment.groups`).
     """
 
-    target: ConditionedLM
-    draft: ConditionedLM
-    text_draft: ConditionedLM | None
+    target: Narrator
+    draft: Narrator
+    text_draft: Narrator | None
     table: NgramTable
     tokenizer: PreTrainedTokenizerFast
-    gamma: int
-    max_new_tokens: int
-    heuristic: bool = False
-    confidence: float = 0.0
-    sampling: Sampling = GREEDY
-    seed: int = 0
-    tree: TreeShape | None = None
+    config: EvaluationConfig
+    recorded: bool = False
+    prompt: tuple[int, ...] | None = None
+    remember: Callable[[Tensor], Guesser] | None = None
+    verbs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def schedule(self) -> Schedule:
         """A new one, for one text."""
-        return Heuristic(self.gamma) if self.heuristic else Fixed(self.gamma)
+        gamma = self.config.gamma
+        return Heuristic(gamma) if self.config.schedule == "heuristic" else Fixed(gamma)
 
     def draws(self, clip: Clip) -> Draws | None:
         """The random numbers of a clip's texts; all arms share them."""
-        if self.sampling.greedy:
+        config = self.config
+        if config.sampling.greedy:
             return None
-        return Draws(self.seed, clip.window_id, self.max_new_tokens)
+        return Draws(config.seed, clip.window_id, config.max_new_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipInputs:
+    """One clip as every model takes it.
+
+    Attributes:
+        clip: what the target narrates.
+        target, draft, text_draft: its inputs; None without that draft.
+        zeroed, donated: of the draft, with a dead IMU and with another recording's.
+    """
+
+    clip: Clip
+    target: Tensor
+    draft: Tensor
+    text_draft: Tensor | None
+    zeroed: Tensor
+    donated: Tensor
 
 
 def evaluation_span(clip: Clip) -> Span:
@@ -167,121 +217,64 @@ def evaluation_span(clip: Clip) -> Span:
     return clip.event_spans[evaluation_span_index(clip)]
 
 
-def run_clip(bench: Bench, clip: Clip, draft_inputs: Tensor, donated_inputs: Tensor) -> ClipResult:
-    """Plain greedy decoding of one clip, then the loop of every arm against the same prefix.
+def inputs_of(bench: Bench, clip: Clip, draft: Tensor, donated: Tensor) -> ClipInputs:
+    """The inputs of all models for a clip.
 
     Args:
-        bench: models and settings.
-        clip: what the target narrates.
-        draft_inputs: the clip, prepared for the draft.
-        donated_inputs: a clip of another recording, prepared for the draft.
+        bench: the models.
+        clip: with what they need.
+        draft: the clip, prepared for the draft.
+        donated: a clip of another recording, prepared for the draft.
 
     Raises:
         ClipRejected: when a model cannot use the clip.
     """
-    inputs = bench.target.prepare(clip, evaluation_span(clip))
-    target = bench.target.state(inputs[None])
-    longest, eos_id, draws = bench.max_new_tokens, bench.target.eos_id, bench.draws(clip)
-    reference = plain(
-        target, max_new_tokens=longest, eos_id=eos_id, sampling=bench.sampling, draws=draws
+    span = evaluation_span(clip)
+    return ClipInputs(
+        clip=clip,
+        target=bench.target.prepare(clip, span),
+        draft=draft,
+        text_draft=bench.text_draft.prepare(clip, span) if bench.text_draft else None,
+        zeroed=bench.draft.prepare(zeroed_imu(clip), span),
+        donated=donated,
     )
-    rows = _rows(target, reference)
-    runs: dict[str, ArmRun] = {}
-    for name, guesser in _guessers(bench, clip, target, inputs, draft_inputs, donated_inputs):
-        offline = (
-            forced(reference, rows, guesser.logits(reference))
-            if isinstance(guesser, Model)
-            else None
-        )
-        matches = offline.match if offline else tuple(guesser.matches(reference))
-        done = decode(bench, target, guesser, draws)  # last: a tree takes the draft's state
-        same = done.ids == reference or not bench.sampling.greedy
-        runs[name] = ArmRun(
-            done.rounds,
-            matches,
-            None if same else _divergence(target, reference, done.ids),
-            offline,
-        )
+
+
+def model_arms(bench: Bench, inputs: ClipInputs) -> list[tuple[str, Narrator, Tensor]]:
+    """Arms in which a model proposes: name, model, its inputs."""
+    arms: list[tuple[str, Narrator, Tensor]] = [(DRAFT, bench.draft, inputs.draft)]
+    if bench.text_draft is not None and inputs.text_draft is not None:
+        arms.append((TEXT_ONLY, bench.text_draft, inputs.text_draft))
+    return [
+        *arms,
+        (ZEROED, bench.draft, inputs.zeroed),
+        (SHUFFLED, bench.draft, inputs.donated),
+        (ORACLE, bench.target, inputs.target),
+    ]
+
+
+def table_arms(bench: Bench, inputs: ClipInputs) -> list[tuple[str, Guesser]]:
+    """Arms in which something is looked up: name, proposer."""
+    eos_id = bench.target.eos_id
+    arms: list[tuple[str, Guesser]] = [(NGRAM, NgramProposer(bench.table, eos_id))]
+    if bench.prompt is not None:
+        arms.append((PROMPT_LOOKUP, PromptLookupProposer(bench.prompt, eos_id)))
+    if bench.remember is not None:
+        arms.append((RETRIEVAL, bench.remember(inputs.draft)))
+    return arms
+
+
+def clip_result(
+    bench: Bench, clip: Clip, text: Sequence[int], runs: Mapping[str, ArmRun]
+) -> ClipResult:
+    """A clip's result from the target's text about it and the runs of its arms."""
     return ClipResult(
         window_id=clip.window_id,
         recording=clip.recording,
         wearer=clip.wearer,
         narration=clip.narration,
-        target_ids=tuple(reference),
-        target_text=answer_text(bench.tokenizer, reference),
-        arms=runs,
-        facts=facts_of(clip, evaluation_span(clip)),
+        target_ids=tuple(text),
+        target_text=answer_text(bench.tokenizer, text),
+        arms={name: runs[name] for name in ARMS if name in runs},
+        facts=facts_of(clip, evaluation_span(clip), bench.verbs),
     )
-
-
-def decode(
-    bench: Bench, target: DecoderState, guesser: Proposer, draws: Draws | None
-) -> Speculation:
-    """One text of the target with a proposer: a tree at a time where a model drafts trees."""
-    longest, eos_id = bench.max_new_tokens, bench.target.eos_id
-    if bench.tree is not None and isinstance(guesser, DraftProposer):
-        vocabulary = target.prefix_logits.shape[-1]
-        draft = TreeDraft(cast(TreeState, guesser.release()), eos_id, vocabulary=vocabulary)
-        return speculate_tree(target, draft, bench.tree, max_new_tokens=longest, eos_id=eos_id)
-    return speculate(
-        target,
-        guesser,
-        gamma=bench.schedule,
-        max_new_tokens=longest,
-        eos_id=eos_id,
-        sampling=bench.sampling,
-        draws=draws,
-    )
-
-
-def _rows(target: SequenceState, text: list[int]) -> Tensor:
-    """(n, V): the target's logits at every position of its own text."""
-    target.rollback(target.length)
-    first = target.prefix_logits[None]
-    return torch.cat([first, target.feed(text[:-1])]) if len(text) > 1 else first
-
-
-def _guessers(
-    bench: Bench,
-    clip: Clip,
-    target: SequenceState,
-    target_inputs: Tensor,
-    draft_inputs: Tensor,
-    donated_inputs: Tensor,
-) -> list[tuple[str, Guesser]]:
-    """The proposer of every arm for one clip."""
-    span = evaluation_span(clip)
-    eos_id = bench.target.eos_id
-    vocabulary = target.prefix_logits.shape[-1]
-
-    def proposer(model: ConditionedLM, inputs: Tensor) -> DraftProposer:
-        return DraftProposer(
-            model.state(inputs[None]),
-            eos_id,
-            vocabulary=vocabulary,
-            sampling=bench.sampling,
-            draws=bench.draws(clip),
-            confidence=bench.confidence,
-        )
-
-    arms: list[tuple[str, Guesser]] = [(DRAFT, proposer(bench.draft, draft_inputs))]
-    if bench.text_draft is not None:
-        arms.append((TEXT_ONLY, proposer(bench.text_draft, bench.text_draft.prepare(clip, span))))
-    dead = bench.draft.prepare(zeroed_imu(clip), span)
-    return [
-        *arms,
-        (NGRAM, NgramProposer(bench.table, eos_id)),
-        (ZEROED, proposer(bench.draft, dead)),
-        (SHUFFLED, proposer(bench.draft, donated_inputs)),
-        (ORACLE, proposer(bench.target, target_inputs)),
-    ]
-
-
-def _divergence(target: SequenceState, reference: list[int], other: list[int]) -> Divergence:
-    """Where two texts part, and how close the target's decision was there."""
-    shorter = min(len(reference), len(other))
-    index = next((i for i in range(shorter) if reference[i] != other[i]), shorter)
-    target.rollback(target.length)
-    logits = target.feed(reference[:index])[-1] if index else target.prefix_logits
-    best, second = logits.topk(2).values.tolist()
-    return Divergence(index, best - second)

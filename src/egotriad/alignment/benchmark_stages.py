@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import platform
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import PreTrainedTokenizerFast
-
+from egotriad.alignment.model_options import DraftOptions, TargetOptions
+from egotriad.alignment.stage_checks import check, check_sum
+from egotriad.alignment.stage_facts import described, environment, memory
+from egotriad.alignment.stage_models import BenchmarkModels, RandomWeights, loaded_models
 from egotriad.alignment.stage_summary import settled, stage_report
-from egotriad.alignment.stages import StageRun, StageSettings, check, run_alone, run_pair
+from egotriad.alignment.stages import StageRun, StageSettings, run_alone, run_pair
 from egotriad.manifests import Clip
 from egotriad.manifests.errors import ClipRejected, EvaluationError, UsageError
 from egotriad.manifests.files import write_text
 from egotriad.manifests.shards import ShardReader, shards_sha256
 from egotriad.models.conditioned import ConditionedLM
-from egotriad.models.folder import check_same_tokenizer, load_model, versions
-from egotriad.models.loading import load_target
+from egotriad.models.engines import EngineName, Engines
 from egotriad.models.placement import Placement
 
 __all__ = ["StageBenchmark", "benchmark_models", "benchmark_stages_on_shards"]
@@ -30,6 +28,9 @@ __all__ = ["StageBenchmark", "benchmark_models", "benchmark_stages_on_shards"]
 SCHEMA_VERSION = 1
 TARGET, DRAFT, PAIR = "target", "draft", "speculative"
 Run = Callable[..., StageRun]
+Arms = dict[str, tuple[tuple[ConditionedLM, ...], Run]]
+Twice = tuple[StageRun, StageRun]
+"""A clip in stages, and in one go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,46 +51,61 @@ class StageBenchmark(StageSettings):
         for name, least in (("gamma", 1), ("max_new_tokens", 2), ("clips", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}: got {getattr(self, name)}, need >= {least}")
+        if self.assumed_alpha is not None and not 0 <= self.assumed_alpha <= 1:
+            raise UsageError(f"assumed_alpha: got {self.assumed_alpha}, need 0 <= alpha <= 1")
 
 
 def benchmark_stages_on_shards(
     shards: Path | str,
-    target_folder: Path,
-    draft_folder: Path | None,
+    target: Path,
+    draft: Path | None,
     out: Path,
     config: StageBenchmark,
     *,
     placement: Placement | None = None,
+    random: RandomWeights | None = None,
+    engine: EngineName = "auto",
+    target_options: TargetOptions | None = None,
+    draft_options: DraftOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Runs the benchmark and writes `stages.json` and `runs.jsonl` into `out`; returns the former.
 
     Args:
         shards: folder, URL or Hub id of a build that holds `config.split`.
-        target_folder: the target.
-        draft_folder: a draft with its tokenizer; None measures the target alone.
+        target: folder of the target; its name when weights are random.
+        draft: folder of a draft, or its name; None measures the target alone.
         out: folder of the report.
-        config: how to measure.
-        placement: device and precision of the target (see `load_target`); the draft goes to the
-            device too, in float32.
+        config: how to measure; random weights write texts of fixed length whatever it says.
+        placement: device and precision (see `loaded_models`).
+        random: whether weights are made up, and of what shape.
+        engine: what runs the decoders (`egotriad.models.engines`).
+        target_options: what a published target is told (see `loaded_models`).
+        draft_options: what a published draft is told.
         progress: called with (clips done, clips in all).
 
     Raises:
-        CheckpointError: when the target cannot be loaded.
+        CheckpointError: when a model cannot be loaded, or does not fit the memory.
         EvaluationError: when more clips fail than allowed, or none is left.
     """
-    target, tokenizer, _ = load_target(target_folder, placement=placement)
-    draft = None
-    if draft_folder is not None:
-        draft, own_tokenizer, _ = load_model(draft_folder)
-        check_same_tokenizer(tokenizer, own_tokenizer)
+    models = loaded_models(
+        target,
+        draft,
+        random or RandomWeights(),
+        placement,
+        target_options=target_options,
+        draft_options=draft_options,
+    )
+    if models.weights == "random":
+        config = dataclasses.replace(config, eos="fixed")
+    for model in (models.target, models.draft):
+        if model is not None:
+            model.engines = Engines(engine)
     reader = ShardReader(shards, split=config.split, cached_rows=0)  # every load reads
     count = min(config.clips, len(reader))
     chosen = [i * len(reader) // count for i in range(count)]
     report, runs = benchmark_models(
-        target,
-        draft.to(target.device) if draft is not None else None,
-        tokenizer,
+        models,
         [partial(reader.clip, index) for index in chosen],
         config,
         progress=progress,
@@ -101,53 +117,41 @@ def benchmark_stages_on_shards(
 
 
 def benchmark_models(
-    target: ConditionedLM,
-    draft: ConditionedLM | None,
-    tokenizer: PreTrainedTokenizerFast,
+    models: BenchmarkModels,
     loads: Sequence[Callable[[], Clip]],
     config: StageBenchmark,
     *,
-    weights: str = "trained",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The report, and one record per clip and arm.
 
     Args:
-        target: in eval mode, like the draft and on its device.
-        draft: None measures the target alone.
-        tokenizer: of both.
+        models: what is timed.
         loads: each loads one clip from its files.
         config: how to measure.
-        weights: `trained`, or `random` weights of the true size, which the report repeats.
         progress: called with (clips done, clips in all).
 
     Raises:
         EvaluationError: when more clips fail than allowed, none is left, or a run is not what it
             says.
+        UsageError: when an acceptance is assumed of trained models.
     """
-    arms: dict[str, tuple[int, Run]] = {TARGET: (1, partial(run_alone, target, tokenizer))}
-    if draft is not None:
-        arms[DRAFT] = (1, partial(run_alone, draft, tokenizer))
-        arms[PAIR] = (2, partial(run_pair, target, draft, tokenizer))
-    usable, failures = _usable(loads, arms, config)
-    first_s = {name: run(usable[0][1], config).total_s for name, (_, run) in arms.items()}
+    if config.assumed_alpha is not None and models.weights != "random":
+        raise UsageError(
+            "--assumed-alpha: trained models have an acceptance of their own; only with "
+            "--random-weights"
+        )
+    arms = _arms(models)
+    usable, failures, first_s = _usable(loads, arms, config)
     warm = {name: _warmed(run, usable[0][1], config) for name, (_, run) in arms.items()}
-    found: dict[str, list[tuple[StageRun, StageRun]]] = {name: [] for name in arms}
-    for done, (_, load) in enumerate(usable, start=1):
-        order = list(arms) if done % 2 else list(reversed(arms))
-        for name in order:
-            models, run = arms[name]
-            staged, unstaged = run(load, config), run(load, config, staged=False)
-            check(staged, models=models)
-            found[name].append((staged, unstaged))
-        if progress:
-            progress(done, len(usable))
+    found = _measured(arms, [load for _, load in usable], config, progress)
     report = {
         "schema_version": SCHEMA_VERSION,
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "config": asdict(config),
-        "environment": _environment(target.device),
-        "weights": weights,
+        "environment": environment(models.target.device),
+        "weights": models.weights,
+        "models": described(models),
         "data": {
             "requested": len(loads),
             "ok": len(usable),
@@ -158,41 +162,97 @@ def benchmark_models(
         "arms": {
             name: {
                 **stage_report([a for a, _ in pairs], [b for _, b in pairs]),
-                "memory": _memory(name, target, draft, [a for a, _ in pairs]),
+                "memory": memory(arms[name][0], [a for a, _ in pairs]),
             }
             for name, pairs in found.items()
         },
+        "lossless": _lossless(found),
     }
-    lines = [
+    return report, _lines([clip_id for clip_id, _ in usable], found)
+
+
+def _arms(models: BenchmarkModels) -> Arms:
+    """Arm -> its models, and how it runs a clip."""
+    target, draft, tokenizer = models.target, models.draft, models.tokenizer
+    alone: Arms = {TARGET: ((target,), partial(run_alone, target, tokenizer))}
+    if draft is None:
+        return alone
+    return {
+        **alone,
+        DRAFT: ((draft,), partial(run_alone, draft, tokenizer)),
+        PAIR: ((target, draft), partial(run_pair, target, draft, tokenizer)),
+    }
+
+
+def _measured(
+    arms: Arms,
+    loads: Sequence[Callable[[], Clip]],
+    config: StageBenchmark,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, list[Twice]]:
+    """Every clip in every arm, in stages and in one go.
+
+    From clip to clip arms come in the other order, and every second clip what is run first of the
+    two: whoever follows another arm finds the processor's caches full of that one.
+    """
+    found: dict[str, list[Twice]] = {name: [] for name in arms}
+    for done, load in enumerate(loads, start=1):
+        for name in list(arms) if done % 2 else list(reversed(arms)):
+            members, run = arms[name]
+            order = (True, False) if done % 4 < 2 else (False, True)
+            runs = {staged: run(load, config, staged=staged) for staged in order}
+            check(runs[True], models=len(members))
+            found[name].append((runs[True], runs[False]))
+        if progress:
+            progress(done, len(loads))
+    for pairs in found.values():
+        check_sum([staged for staged, _ in pairs])
+    return found
+
+
+def _lines(clips: Sequence[str], found: Mapping[str, Sequence[Twice]]) -> list[dict[str, Any]]:
+    """One record per clip and arm."""
+    return [
         {
             "clip": clip_id,
             "arm": name,
             "seconds": dict(staged.seconds),
+            "staged_s": staged.total_s,
             "unstaged_s": unstaged.total_s,
             "tokens": len(staged.ids),
             "rounds": staged.rounds,
             "prefix_tokens": staged.cached,
         }
         for name, pairs in found.items()
-        for (clip_id, _), (staged, unstaged) in zip(usable, pairs, strict=True)
+        for clip_id, (staged, unstaged) in zip(clips, pairs, strict=True)
     ]
-    return report, lines
+
+
+def _lossless(found: Mapping[str, Sequence[Twice]]) -> dict[str, int] | None:
+    """How many of the pair's texts are the target's own; None without a draft."""
+    if PAIR not in found:
+        return None
+    texts = zip(found[TARGET], found[PAIR], strict=True)
+    equal = [alone.ids == pair.ids for (alone, _), (pair, _) in texts]
+    return {"checked": len(equal), "equal": sum(equal)}
 
 
 def _usable(
-    loads: Sequence[Callable[[], Clip]],
-    arms: Mapping[str, tuple[int, Run]],
-    config: StageBenchmark,
-) -> tuple[list[tuple[str, Callable[[], Clip]]], list[dict[str, str]]]:
-    """Clips that every arm can run, and why the others cannot; each has been run once then."""
+    loads: Sequence[Callable[[], Clip]], arms: Arms, config: StageBenchmark
+) -> tuple[list[tuple[str, Callable[[], Clip]]], list[dict[str, str]], dict[str, float]]:
+    """Clips that every arm can run, why the others cannot, and seconds of each arm's first run.
+
+    Each clip has been run once then: the first one whole, the others as far as the second id.
+    """
     usable: list[tuple[str, Callable[[], Clip]]] = []
     failures: list[dict[str, str]] = []
-    short = dataclasses.replace(config, max_new_tokens=2)
+    first_s: dict[str, float] = {}
     for load in loads:
         clip = load()
+        settings = dataclasses.replace(config, max_new_tokens=2) if usable else config
         try:
-            for _, run in arms.values():
-                run(load, short)
+            for name, (_, run) in arms.items():
+                first_s.setdefault(name, run(load, settings).total_s)
         except ClipRejected as exc:
             failures.append({"clip": clip.window_id, "error": str(exc)})
         else:
@@ -203,7 +263,7 @@ def _usable(
             f"{len(failures)} of {len(loads)} clips cannot be measured (the first: {first}); "
             f"allowed are {config.allow_failures} (--allow-failures), and one must remain"
         )
-    return usable, failures
+    return usable, failures, first_s
 
 
 def _warmed(run: Run, load: Callable[[], Clip], config: StageBenchmark) -> int:
@@ -212,35 +272,3 @@ def _warmed(run: Run, load: Callable[[], Clip], config: StageBenchmark) -> int:
     while not settled(totals):
         totals.append(run(load, config).total_s)
     return len(totals)
-
-
-def _memory(
-    arm: str, target: ConditionedLM, draft: ConditionedLM | None, runs: Sequence[StageRun]
-) -> dict[str, int | None]:
-    """Bytes of weights, of keys and values at the end of the longest text, and at the peak."""
-    models = [m for m in (target, draft) if m is not None]
-    models = {TARGET: models[:1], DRAFT: models[1:], PAIR: models}[arm]
-    on_device = target.device.type == "cuda"
-    peak = (
-        torch.cuda.max_memory_allocated(target.device)
-        if on_device
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    )
-    return {
-        "weights_bytes": sum(p.nbytes for m in models for p in m.parameters()),
-        "kv_bytes_end": max(run.kv_bytes for run in runs),
-        "peak_bytes": peak,
-    }
-
-
-def _environment(device: torch.device) -> dict[str, Any]:
-    """Versions and settings that times depend on; no host, user or path."""
-    cuda = device.type == "cuda"
-    return {
-        **versions(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "cuda": torch.version.cuda,
-    }

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
-from egotriad.alignment.arms import DRAFT, TEXT_ONLY
-from egotriad.alignment.cost import predicted_speedup
+from egotriad.alignment.arms import DRAFT, NGRAM, PROMPT_LOOKUP, RETRIEVAL, TEXT_ONLY
+from egotriad.alignment.cost import StepCosts, predicted_speedup
 from egotriad.alignment.evaluate import Evaluation
 from egotriad.alignment.lossless import UNLIKELY
 
@@ -26,7 +26,9 @@ def drafted_per_round(evaluation: Evaluation) -> float:
     return found.drafted / found.rounds
 
 
-def expected_speedup(evaluation: Evaluation, windows: Collection[str] | None = None) -> float:
+def expected_speedup(
+    evaluation: Evaluation, costs: StepCosts, windows: Collection[str] | None = None
+) -> float:
     """What the draft's rounds and the costs of steps predict, for all clips or some of them."""
     texts = (
         [r.count for r in clip.arms[DRAFT].rounds]
@@ -34,7 +36,7 @@ def expected_speedup(evaluation: Evaluation, windows: Collection[str] | None = N
         if windows is None or clip.window_id in windows
     )
     levels = evaluation.config.gamma if evaluation.config.tree else None
-    return predicted_speedup(texts, evaluation.costs, levels=levels)
+    return predicted_speedup(texts, costs, levels=levels)
 
 
 def _broken(evaluation: Evaluation) -> list[str]:
@@ -68,6 +70,10 @@ def _weak(evaluation: Evaluation) -> list[str]:
     """Reasons for which true numbers say little."""
     summary, clips = evaluation.summary, len(evaluation.clips)
     found = []
+    if evaluation.recorded:
+        found.append(
+            "Measured on recorded texts: times, probabilities and sampling are not available."
+        )
     if summary.distinct_texts * CLIPS_PER_TEXT <= clips:
         found.append(
             f"The target says only {summary.distinct_texts} different texts about {clips} clips: "
@@ -77,6 +83,8 @@ def _weak(evaluation: Evaluation) -> list[str]:
         found.append(f"Intervals over only {summary.recordings} recordings are rough.")
     if TEXT_ONLY not in summary.arms:
         found.append("Without a text-only draft nothing shows what the IMU itself contributes.")
+    found += _looked_up(evaluation)
+    found += _substituted(evaluation)
     draft = evaluation.models.get("draft", {}).get("trained_on", {})
     target_sha256 = evaluation.sources.get("target_sha256")
     if target_sha256 and draft.get("target_sha256", target_sha256) != target_sha256:
@@ -84,11 +92,37 @@ def _weak(evaluation: Evaluation) -> list[str]:
     return [*found, *_slow(evaluation)]
 
 
+def _substituted(evaluation: Evaluation) -> list[str]:
+    """Whether a published draft looks through another encoder than its own."""
+    published = evaluation.models.get("draft", {}).get("published", {})
+    encoder = published.get("options", {}).get("substitute_encoder")
+    if encoder is None:
+        return []
+    return [
+        f"The draft's encoder is a substitute ({encoder['name']}): its projector was trained "
+        "behind another, which is not published, so texts are worse than the released system's."
+    ]
+
+
+def _looked_up(evaluation: Evaluation) -> list[str]:
+    """What needs no model and is not beaten (without a twin the verdict tells of the table)."""
+    gains = evaluation.summary.tau_gains
+    names = {NGRAM: "the n-gram table", PROMPT_LOOKUP: "prompt lookup", RETRIEVAL: "retrieved text"}
+    return [
+        f"The draft is not better than {names[name]}: {gains[name].value:+.2f} tokens per target "
+        f"pass [{gains[name].low:.2f}, {gains[name].high:.2f}]."
+        for name in names
+        if name in gains and gains[name].low <= 0 and (name != NGRAM or TEXT_ONLY in gains)
+    ]
+
+
 def _slow(evaluation: Evaluation) -> list[str]:
     """Whether the draft pays, measured where it was, else predicted."""
     drafted = evaluation.summary.arms[DRAFT].metrics
     costs, speed = evaluation.costs, evaluation.speed
-    tau, expected = drafted.tau_incl_bonus, expected_speedup(evaluation)
+    if costs is None:
+        return []
+    tau, expected = drafted.tau_incl_bonus, expected_speedup(evaluation, costs)
     speedup = speed.decode_value if speed else expected
     if speedup > 1:
         return []

@@ -1,208 +1,74 @@
-"""Command lines of the model side: train a target, cache its texts, distil drafts, evaluate."""
+"""Command lines that measure: acceptance, stages, reports side by side."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from rich.console import Console
 
-from egotriad.alignment import report, target_outputs
+from egotriad.alignment import report
 from egotriad.alignment.benchmark_stages import StageBenchmark, benchmark_stages_on_shards
+from egotriad.alignment.cli_parts import (
+    TEXT_ONLY_FOLDER,
+    Place,
+    PlaceFlags,
+    TargetOptionFlags,
+    model_app,
+    placement,
+)
 from egotriad.alignment.compare import compare, comparison_table
-from egotriad.alignment.draft_shape import DraftShape
-from egotriad.alignment.evaluate import EvaluationConfig
 from egotriad.alignment.evaluate_shards import evaluate_on_shards
+from egotriad.alignment.evaluation_config import EvaluationConfig
+from egotriad.alignment.model_options import DraftOptions
 from egotriad.alignment.report_files import report_json
+from egotriad.alignment.stage_models import RandomWeights
 from egotriad.alignment.stage_table import stage_table
-from egotriad.alignment.train_draft import DraftTraining, train_draft_on_shards
-from egotriad.alignment.train_target import TargetTraining, train_target_on_shards
-from egotriad.alignment.training import Progress
 from egotriad.manifests.cli import EXIT_INCOMPLETE, finish, run_app
+from egotriad.manifests.errors import UsageError
 from egotriad.manifests.progress import Meter
+from egotriad.models.engines import EngineName
 from egotriad.models.loading import is_own
 from egotriad.models.placement import Placement, Precision
 
-__all__ = [
-    "benchmark_stages",
-    "cache_targets",
-    "compare_reports",
-    "evaluate_acceptance",
-    "train_draft",
-    "train_target",
-]
+__all__ = ["benchmark_stages", "compare_reports", "evaluate_acceptance"]
 
-TEXT_ONLY_FOLDER = "text-only"
+CACHED = "cached"
+"""In the place of a target's folder: its recorded texts."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where models run.
-
-    Attributes:
-        device: cpu, cuda or cuda:N.
-        precision: of the target: float32, bfloat16, float16 or 4bit; when not given bfloat16 for
-            published targets, float32 for this package's own.
-    """
-
-    device: str = "cpu"
-    precision: Precision | None = None
-
-
-TargetFlags = Annotated[TargetTraining, Parameter(name="*")]
-DraftFlags = Annotated[DraftTraining, Parameter(name="*")]
-ShapeFlags = Annotated[DraftShape, Parameter(name="*")]
-PlaceFlags = Annotated[Place, Parameter(name="*")]
 StageFlags = Annotated[StageBenchmark, Parameter(name="*")]
+RandomFlags = Annotated[RandomWeights, Parameter(name="*")]
 EvaluationFlags = Annotated[EvaluationConfig, Parameter(name="*")]
-
-
-def train_target(tokens: Sequence[str] | None = None) -> int:
-    """`train-target`: a tiny event-camera target that narrates what it sees."""
-    return run_app(lambda _: _app("train-target", _train_target), tokens)
-
-
-def cache_targets(tokens: Sequence[str] | None = None) -> int:
-    """`cache-targets`: the target's own greedy text for every clip."""
-    return run_app(lambda _: _app("cache-targets", _cache_targets), tokens)
-
-
-def train_draft(tokens: Sequence[str] | None = None) -> int:
-    """`train-draft`: an IMU draft and its text-only twin, distilled on the target's texts."""
-    return run_app(lambda _: _app("train-draft", _train_draft), tokens)
+DraftOptionFlags = Annotated[DraftOptions, Parameter(name="*")]
 
 
 def evaluate_acceptance(tokens: Sequence[str] | None = None) -> int:
     """`evaluate-acceptance`: what a draft saves, beside its controls."""
-    return run_app(lambda _: _app("evaluate-acceptance", _evaluate), tokens)
+    return run_app(lambda _: model_app("evaluate-acceptance", _evaluate), tokens)
 
 
 def benchmark_stages(tokens: Sequence[str] | None = None) -> int:
     """`benchmark-stages`: load, preprocess, encode, prefill, decode of target, draft and pair."""
-    return run_app(lambda _: _app("benchmark-stages", _benchmark_stages), tokens)
+    return run_app(lambda _: model_app("benchmark-stages", _benchmark_stages), tokens)
 
 
 def compare_reports(tokens: Sequence[str] | None = None) -> int:
     """`compare-reports`: acceptance reports side by side."""
-    return run_app(lambda _: _app("compare-reports", _compare), tokens)
-
-
-def _app(name: str, command: Callable[..., int]) -> App:
-    # Intra-op threads cost more than they bring for models of this size on shared cores.
-    torch.set_num_threads(1)
-    app = App(name=name, version_flags=[])
-    app.default(command)
-    return app
-
-
-def _train_target(
-    *, shards: str, out: Path, config: TargetFlags | None = None, json: bool = False
-) -> int:
-    """Train a tiny EventGPT-shaped target on the train split of shards.
-
-    Args:
-        shards: folder of a build with events and narrations.
-        out: folder of the target.
-        config: how to train.
-        json: print the result as one line of JSON.
-    """
-    with Meter() as meter:
-        trained = train_target_on_shards(shards, out, config, progress=_steps(meter, ""))
-    return _trained(trained.meta, out, as_json=json)
-
-
-def _cache_targets(
-    *,
-    shards: str,
-    target: Path,
-    out: Path,
-    max_new_tokens: int = 32,
-    place: PlaceFlags | None = None,
-    json: bool = False,
-) -> int:
-    """Write the target's own greedy text for every clip and span.
-
-    Args:
-        shards: folder of a build.
-        target: folder of the target.
-        out: the Parquet file.
-        max_new_tokens: longest text in ids, its end included.
-        place: where the target runs.
-        json: print the result as one line of JSON.
-    """
-    outputs = target_outputs.cache_targets(
-        shards, target, out, max_new_tokens=max_new_tokens, placement=_placement(place, target)
-    )
-    distinct = len({row.text for row in outputs})
-    return finish(
-        {"out": str(out), "texts": len(outputs), "distinct": distinct, **outputs.meta},
-        as_json=json,
-        show=lambda console: console.print(
-            f"{len(outputs)} texts, {distinct} different ones, in {out}", highlight=False
-        ),
-    )
-
-
-def _train_draft(
-    *,
-    shards: str,
-    target: Path,
-    outputs: Path,
-    out: Path,
-    draft: str = "imu",
-    twin: bool = True,
-    config: DraftFlags | None = None,
-    shape: ShapeFlags | None = None,
-    json: bool = False,
-) -> int:
-    """Distil a draft on the target's texts of the train split.
-
-    Args:
-        shards: folder of a build.
-        target: folder of the target.
-        outputs: the target's texts on these shards (cache-targets).
-        out: folder of the draft.
-        draft: which kind of draft.
-        twin: train the text-only draft in OUT/text-only too, in the same way; without it nothing
-            shows what the sensor adds.
-        config: how to train.
-        shape: what the draft is made of.
-        json: print the result as one line of JSON.
-    """
-    sources, shape = (shards, target, outputs), shape or DraftShape()
-    with Meter() as meter:
-        trained = train_draft_on_shards(
-            *sources,
-            out,
-            config,
-            draft=draft,
-            model_config=shape.of(draft),
-            encoder=shape.loaded_encoder() if draft == "imu" else None,
-            meta=shape.meta() if draft == "imu" else None,
-            progress=_steps(meter, f"{draft} "),
-        )
-        if twin and draft != "text":
-            train_draft_on_shards(
-                *sources,
-                out / TEXT_ONLY_FOLDER,
-                config,
-                draft="text",
-                model_config=shape.text(getattr(trained.model, "tokens", 10)),
-                progress=_steps(meter, "text-only "),
-            )
-    return _trained(trained.meta, out, as_json=json)
+    return run_app(lambda _: model_app("compare-reports", _compare), tokens)
 
 
 def _evaluate(
     *,
     shards: str,
-    target: Path,
+    target: str,
     draft: Path,
     outputs: Path,
     out: Path,
     text_draft: Path | None = None,
+    target_options: TargetOptionFlags | None = None,
+    draft_options: DraftOptionFlags | None = None,
+    stages: Path | None = None,
+    engine: EngineName = "auto",
     config: EvaluationFlags | None = None,
     place: PlaceFlags | None = None,
     json: bool = False,
@@ -211,12 +77,18 @@ def _evaluate(
 
     Args:
         shards: folder of a build with held-out clips.
-        target: folder of the target.
+        target: folder of the target; or the word cached, to replay OUTPUTS where the target cannot
+            run (greedy acceptance without times).
         draft: folder of the draft.
         outputs: the target's texts on these shards (cache-targets); the n-gram table learns from
             its training split.
         out: folder of the report.
         text_draft: folder of the text-only twin; DRAFT/text-only when that is there.
+        target_options: what a published target is told, as it was for OUTPUTS.
+        draft_options: what a published draft is told.
+        stages: stages.json of benchmark-stages on these shards, for the page.
+        engine: what runs the decoders, as for benchmark-stages: eager, lean, graphed, compiled;
+            auto is lean where it can be.
         config: how to measure.
         place: where target and drafts run.
         json: print the result as one line of JSON.
@@ -224,16 +96,21 @@ def _evaluate(
     twin = draft / TEXT_ONLY_FOLDER
     if text_draft is None and twin.is_dir():
         text_draft = twin
+    folder = None if target == CACHED else Path(target)
     with Meter() as meter:
         evaluation = evaluate_on_shards(
             shards,
-            target,
+            folder,
             draft,
             text_draft,
             outputs,
             out,
             config or EvaluationConfig(),
-            placement=_placement(place, target),
+            target_options=target_options,
+            draft_options=draft_options,
+            stages=stages,
+            engine=engine,
+            placement=placement(place, folder) if folder else _of_draft(place, draft),
             progress=lambda done, total: meter("clips evaluated", done, total),
         )
 
@@ -255,7 +132,11 @@ def _benchmark_stages(
     target: Path,
     out: Path,
     draft: Path | None = None,
+    engine: EngineName = "auto",
     config: StageFlags | None = None,
+    random: RandomFlags | None = None,
+    target_options: TargetOptionFlags | None = None,
+    draft_options: DraftOptionFlags | None = None,
     place: PlaceFlags | None = None,
     json: bool = False,
 ) -> int:
@@ -263,13 +144,20 @@ def _benchmark_stages(
 
     Args:
         shards: folder of a build.
-        target: folder of the target.
+        target: folder of the target; its name (eventgpt) with --random-weights.
         out: folder of the report.
-        draft: folder of the draft; without it the target alone is measured.
+        draft: folder of the draft, or its name (imu); without it the target alone is measured.
+        engine: what runs the decoders: `eager` (transformers), `lean` (the same without its
+            overhead), `graphed` (fixed shapes, CUDA graphs), `compiled` (those compiled); `auto`
+            is lean where it can be.
         config: how to measure.
+        random: models without checkpoints.
+        target_options: what a published target is told; of random weights the tokenizer alone.
+        draft_options: what a published draft is told.
         place: where target and draft run.
         json: print the result as one line of JSON.
     """
+    random = random or RandomWeights()
     with Meter() as meter:
         found = benchmark_stages_on_shards(
             shards,
@@ -277,7 +165,11 @@ def _benchmark_stages(
             draft,
             out,
             config or StageBenchmark(),
-            placement=_placement(place, target),
+            placement=_unpublished(place) if random.random_weights else placement(place, target),
+            random=random,
+            engine=engine,
+            target_options=target_options,
+            draft_options=draft_options,
             progress=lambda done, total: meter("clips timed", done, total),
         )
     return finish(
@@ -299,26 +191,17 @@ def _compare(*reports: Path, json: bool = False) -> int:
     return finish(found, as_json=json, show=lambda console: console.print(comparison_table(found)))
 
 
-def _placement(place: Place | None, target: Path) -> Placement:
+def _of_draft(place: Place | None, draft: Path) -> Placement:
+    """Where drafts run when no target does."""
+    if place is not None and place.precision is not None and is_own(draft):
+        raise UsageError(
+            "--precision: is of published models, and neither recorded texts nor this draft is one"
+        )
+    return placement(place, draft)
+
+
+def _unpublished(place: Place | None) -> Placement:
+    """Of random weights: half precision where a device computes in it."""
     place = place or Place()
-    usual: Precision = "float32" if is_own(target) else "bfloat16"
+    usual: Precision = "float32" if place.device == "cpu" else "bfloat16"
     return Placement(device=place.device, precision=place.precision or usual)
-
-
-def _steps(meter: Meter, prefix: str) -> Progress:
-    def show(stage: str, done: int, total: int, loss: float) -> None:
-        meter(f"{prefix}{stage} steps", done, total)
-
-    return show
-
-
-def _trained(meta: dict[str, Any], out: Path, *, as_json: bool) -> int:
-    losses = ", ".join(f"{stage} loss {loss:.3f}" for stage, loss in meta["losses"].items())
-    clips = meta["trained_on"]["clips"]
-    return finish(
-        {"out": str(out), **meta},
-        as_json=as_json,
-        show=lambda console: console.print(
-            f"trained on {clips} clips, {losses}; in {out}", highlight=False
-        ),
-    )

@@ -17,6 +17,7 @@ SAME = (
     ("shards", ("sources", "shards_sha256")),
     ("target", ("sources", "target_sha256")),
     ("tokenizer", ("sources", "tokenizer_sha256")),
+    ("prompt", ("models", "target", "prompt")),
     ("split", ("data", "split")),
     ("clips", ("data", "evaluated")),
     ("gamma", ("config", "gamma")),
@@ -87,9 +88,9 @@ def comparison_table(found: Mapping[str, Any]) -> Table:
     grid.add_column("")
     for report in reports:
         grid.add_column(report["path"], justify="right", overflow="fold")
-    for key in reports[0]:
+    for key in dict.fromkeys(key for report in reports for key in report):  # arms may differ
         if key not in ("path", "cautions"):
-            grid.add_row(key.replace("_", " "), *(_text(report[key]) for report in reports))
+            grid.add_row(key.replace("_", " "), *(_text(report.get(key)) for report in reports))
     grid.add_row("cautions", *(str(len(report["cautions"])) for report in reports))
     return grid
 

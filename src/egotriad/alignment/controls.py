@@ -8,6 +8,7 @@ import numpy as np
 
 from egotriad.manifests import Clip, Imu
 from egotriad.manifests.errors import ClipRejected, EvaluationError
+from egotriad.models.seen import among
 
 __all__ = ["Sample", "overlap", "shuffled_donors", "zeroed_imu"]
 
@@ -31,14 +32,14 @@ def overlap(
 
     Args:
         evaluated: the clips.
-        trained_on: `wearers` and `recordings` the model was trained on (its meta).
+        trained_on: `wearers` and `recordings` the model was trained on (its meta), or their hashes.
         name: what the sentence calls the model.
     """
-    if not {"wearers", "recordings"} <= set(trained_on):
-        return f"{name} does not say which wearers and recordings it was trained on"
     samples = list(evaluated)
-    wearers = {s.wearer for s in samples if s.wearer is not None} & set(trained_on["wearers"])
-    recordings = {s.recording for s in samples} & set(trained_on["recordings"])
+    wearers = among((s.wearer for s in samples if s.wearer is not None), trained_on, "wearers")
+    recordings = among((s.recording for s in samples), trained_on, "recordings")
+    if wearers is None or recordings is None:
+        return f"{name} does not say which wearers and recordings it was trained on"
     shared = [
         f"{len(found)} {noun} ({', '.join(sorted(found)[:5])}{', ...' if len(found) > 5 else ''})"
         for noun, found in (("wearers", wearers), ("recordings", recordings))

@@ -6,126 +6,38 @@ Every arm of `arms.py` runs the real loop on every clip, always against the same
 import platform
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from egotriad.alignment.arms import Bench, ClipResult, evaluation_span, run_clip
-from egotriad.alignment.controls import overlap, shuffled_donors
-from egotriad.alignment.cost import StepCosts, measure_steps
+from egotriad.alignment.arms import (
+    DRAFT,
+    Bench,
+    ClipResult,
+    Guesser,
+    Narrator,
+    evaluation_span,
+)
+from egotriad.alignment.controls import overlap
+from egotriad.alignment.cost import StepCosts
+from egotriad.alignment.evaluation_config import EvaluationConfig
+from egotriad.alignment.groups import verb_names
 from egotriad.alignment.lossless import UNLIKELY, ChiSquare, sampled_texts_fit
 from egotriad.alignment.measure_speed import measure_speed
 from egotriad.alignment.ngram import NgramTable
-from egotriad.alignment.sampling import Sampling
+from egotriad.alignment.run_split import Failure, run_split
 from egotriad.alignment.speed import ClipSpeed, Speed, speed_of
 from egotriad.alignment.summary import Summary, summarise, verdict
 from egotriad.alignment.target_outputs import TargetOutput
 from egotriad.alignment.target_quality import TargetQuality
-from egotriad.alignment.tree import TreeShape
 from egotriad.manifests import Clip
-from egotriad.manifests.errors import EgotriadError, EvaluationError, UsageError
-from egotriad.models.conditioned import ConditionedLM
+from egotriad.manifests.errors import EvaluationError, UsageError
 from egotriad.models.folder import versions
 
-__all__ = ["Evaluation", "EvaluationConfig", "Failure", "evaluate"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationConfig:
-    """How acceptance is measured.
-
-    Attributes:
-        split: which clips are evaluated.
-        gamma: drafted ids per round; of the heuristic schedule, in a text's first round.
-        schedule: `fixed`, or `heuristic`: two more after a round in which all stood, else one
-            fewer (as transformers does it, from text to text afresh).
-        confidence: a draft stops after an id of less probability than this; 0 never.
-        tree_width: 1 drafts a chain; more drafts a tree: so many nodes are expanded on each of
-            gamma levels, and so many children each.
-        tree_nodes: how many nodes of a tree are verified, the likeliest.
-        temperature: 0 decodes greedily; else target and drafts sample.
-        top_k: only the k best ids can be drawn; 0 all.
-        top_p: only the best ids that make up this share can be drawn; 1 all.
-        max_new_tokens: longest text, in ids.
-        ngram_order: of the n-gram control.
-        bootstrap_draws: resamples of the recordings behind every interval.
-        seed: of the bootstrap, of the shuffled IMU and of the sampling.
-        speed_clips: so many clips are decoded again with and without the draft, and timed; 0 none.
-        allow_overlap: evaluate clips of wearers or recordings that a draft was trained on, or
-            drafts that do not say; the report then does.
-        require_lossless: fail when any text differs from plain greedy decoding (in float32 none
-            should; in half precision ties flip).
-        check_lossless: also sample 4000 short texts on the first clip and compare their counts
-            with the target's exact distribution.
-    """
-
-    split: str = "test"
-    gamma: int = 5
-    schedule: Literal["fixed", "heuristic"] = "fixed"
-    confidence: float = 0.0
-    tree_width: int = 1
-    tree_nodes: int = 24
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    max_new_tokens: int = 32
-    ngram_order: int = 5
-    bootstrap_draws: int = 2000
-    seed: int = 0
-    speed_clips: int = 16
-    allow_overlap: bool = False
-    require_lossless: bool = False
-    check_lossless: bool = False
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("gamma", 1),
-            ("tree_width", 1),
-            ("tree_nodes", 1),
-            ("max_new_tokens", 2),
-            ("ngram_order", 1),
-            ("bootstrap_draws", 100),
-            ("seed", 0),
-            ("speed_clips", 0),
-        ):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name}: got {getattr(self, name)}, need >= {least}")
-        if not 0 <= self.confidence < 1:
-            raise UsageError(f"confidence: got {self.confidence}, need 0 <= confidence < 1")
-        if self.schedule not in ("fixed", "heuristic"):
-            raise UsageError(f"schedule: got {self.schedule!r}, need 'fixed' or 'heuristic'")
-        if self.require_lossless and self.temperature:
-            raise UsageError("--require-lossless compares greedy texts: leave --temperature at 0")
-        chain = self.schedule == "fixed" and not self.confidence and not self.temperature
-        if self.tree_width > 1 and not chain:
-            raise UsageError(
-                "--tree-width: trees are greedy and of one depth; leave --temperature, --schedule "
-                "and --confidence alone"
-            )
-        _ = self.sampling  # checked when made
-
-    @property
-    def tree(self) -> TreeShape | None:
-        """Shape of the drafts, None for chains."""
-        if self.tree_width == 1:
-            return None
-        return TreeShape(self.gamma, self.tree_width, self.tree_nodes)
-
-    @property
-    def sampling(self) -> Sampling:
-        """How ids are chosen."""
-        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A clip that could not be evaluated, and why."""
-
-    window_id: str
-    error: str
+__all__ = ["Evaluation", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +50,8 @@ class Evaluation:
         clips: results, in the order of the shards.
         failures: clips left out of all arms.
         summary, verdict: the numbers, and what they say about the sensor.
-        costs: of one step on the first clip.
+        recorded: whether recorded texts stood for the target; then nothing was timed.
+        costs: of one step on the first clip; None of recorded texts.
         speed: speed-ups over the clips that were timed, None when none was.
         speed_clips: their times.
         chi_square: sampled texts against the target's distribution, None when not asked for.
@@ -157,7 +70,8 @@ class Evaluation:
     failures: tuple[Failure, ...]
     summary: Summary
     verdict: str
-    costs: StepCosts
+    recorded: bool
+    costs: StepCosts | None
     speed: Speed | None
     speed_clips: tuple[ClipSpeed, ...]
     chi_square: ChiSquare | None
@@ -169,9 +83,9 @@ class Evaluation:
 
 def evaluate(
     clips: Iterable[Clip],
-    target: ConditionedLM,
-    draft: ConditionedLM,
-    text_draft: ConditionedLM | None,
+    target: Narrator,
+    draft: Narrator,
+    text_draft: Narrator | None,
     training_outputs: Iterable[TargetOutput],
     config: EvaluationConfig,
     *,
@@ -179,6 +93,9 @@ def evaluate(
     metas: Mapping[str, Mapping[str, Any]],
     sources: Mapping[str, str] | None = None,
     quality: TargetQuality | None = None,
+    recorded: bool = False,
+    prompt: Sequence[int] = (),
+    remember: Callable[[Tensor], Guesser] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Runs every arm on every clip of the split and draws the conclusions.
@@ -187,21 +104,27 @@ def evaluate(
 
     Args:
         clips: any splits; those of `config.split` are evaluated.
-        target: the model to speed up; like the drafts in eval mode, with the same tokenizer.
+        target: the model to speed up, or recorded texts of it (`CachedTarget`); like the drafts in
+            eval mode and of the same vocabulary.
         draft: the IMU draft.
         text_draft: its twin without a sensor, trained the same way; None leaves that arm out.
         training_outputs: the target's cached texts; rows of the training split fit the n-gram.
         config: how to measure.
-        tokenizer: shared by all models.
+        tokenizer: the target's.
         metas: meta of each model folder under `target`, `draft` and `text_draft`; those of the
             drafts say under `trained_on` which `wearers` and `recordings` they have seen.
         sources: hashes of what was read, for the report.
         quality: how well the target names what happens in these clips, for the report.
+        recorded: whether the target is a record of texts: greedy, and without times.
+        prompt: ids of the target's prompt, which prompt lookup searches.
+        remember: gives the retrieval arm's proposer for a clip's draft inputs.
         progress: called with (clips done, clips in all).
 
     Raises:
+        UsageError: when a setting asks for what was not given, or what recorded texts cannot tell.
         EvaluationError: when no clip can be evaluated, clips are not held out, all are of one
-            recording, there is no training text, or texts differ and `require_lossless` is set.
+            recording, there is no training text, the draft proposed nothing, or texts differ and
+            `require_lossless` is set.
     """
     held_out = [clip for clip in clips if clip.split == config.split]
     if not held_out:
@@ -209,6 +132,10 @@ def evaluate(
             f"no clips to evaluate: the shards hold none of split {config.split!r}; "
             "choose another split or build more recordings"
         )
+    if recorded:
+        _require_greedy(config)
+    if config.retrieval and remember is None:
+        raise UsageError("retrieval: needs the training clips (remember), got none")
     training = [row for row in training_outputs if row.split == "train"]
     drafts = ["draft"] if text_draft is None else ["draft", "text_draft"]
     seen = {name: metas.get(name, {}).get("trained_on", {}) for name in drafts}
@@ -219,15 +146,13 @@ def evaluate(
         text_draft=text_draft,
         table=NgramTable((row.output_ids for row in training), order=config.ngram_order),
         tokenizer=tokenizer,
-        gamma=config.gamma,
-        max_new_tokens=config.max_new_tokens,
-        heuristic=config.schedule == "heuristic",
-        confidence=config.confidence,
-        sampling=config.sampling,
-        seed=config.seed,
-        tree=config.tree,
+        config=config,
+        recorded=recorded,
+        prompt=tuple(prompt) if config.prompt_lookup else None,
+        remember=remember if config.retrieval else None,
+        verbs=verb_names(clip.narration for clip in held_out),
     )
-    results, failures, costs = _run(bench, held_out, config.seed, progress)
+    results, failures, costs = run_split(bench, held_out, progress)
     summary = summarise(
         results,
         gamma=bench.schedule.most,
@@ -235,11 +160,10 @@ def evaluate(
         draws=config.bootstrap_draws,
         seed=config.seed,
     )
-    if config.require_lossless and summary.equal < summary.checked:
-        raise EvaluationError(_divergence_text(results, summary))
+    _require_sense(results, summary, config)
     evaluated = {result.window_id for result in results}
     evaluated_clips = [clip for clip in held_out if clip.window_id in evaluated]
-    timed = measure_speed(bench, evaluated_clips, config.speed_clips)
+    timed = measure_speed(bench, evaluated_clips, 0 if recorded else config.speed_clips)
     return Evaluation(
         config=config,
         environment=_environment(),
@@ -250,6 +174,7 @@ def evaluate(
         failures=failures,
         summary=summary,
         verdict=verdict(summary),
+        recorded=recorded,
         costs=costs,
         speed=speed_of(timed, draws=config.bootstrap_draws, seed=config.seed) if timed else None,
         speed_clips=timed,
@@ -261,6 +186,34 @@ def evaluate(
         overlaps=overlaps,
         tokens=_pieces(results, tokenizer),
     )
+
+
+def _require_greedy(config: EvaluationConfig) -> None:
+    """Refuses what recorded greedy texts cannot tell."""
+    asked = {
+        "--temperature": config.temperature > 0,
+        "--check-lossless": config.check_lossless,
+        "--require-lossless": config.require_lossless,
+    }
+    names = [name for name, given in asked.items() if given]
+    if names:
+        raise UsageError(
+            f"{', '.join(names)}: recorded texts say what the target chose greedily, and neither "
+            "its probabilities nor whether it would say so again; run the target itself"
+        )
+
+
+def _require_sense(
+    results: Sequence[ClipResult], summary: Summary, config: EvaluationConfig
+) -> None:
+    drafted = summary.arms[DRAFT].metrics
+    if not drafted.drafted:
+        raise EvaluationError(
+            f"the draft proposed nothing in {drafted.rounds} rounds of {drafted.clips} clips: it "
+            "never ran, so nothing can be said of it; check the draft and --max-new-tokens"
+        )
+    if config.require_lossless and summary.equal < summary.checked:
+        raise EvaluationError(_divergence_text(results, summary))
 
 
 def _overlaps(
@@ -283,51 +236,6 @@ def _overlaps(
             "--allow-overlap for numbers that say nothing about new recordings"
         )
     return found
-
-
-def _run(
-    bench: Bench,
-    held_out: Sequence[Clip],
-    seed: int,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[tuple[ClipResult, ...], tuple[Failure, ...], StepCosts]:
-    """All arms on all clips, and the cost of a step on the first clip that works.
-
-    Draft inputs come first: each is also the wrong IMU of another clip.
-    """
-    usable: list[tuple[Clip, Tensor]] = []
-    results: list[ClipResult] = []
-    failures: list[Failure] = []
-    costs: StepCosts | None = None
-    for clip in held_out:
-        try:
-            usable.append((clip, bench.draft.prepare(clip, evaluation_span(clip))))
-        except EgotriadError as exc:
-            failures.append(Failure(clip.window_id, str(exc)))
-    donors = shuffled_donors([clip.recording for clip, _ in usable], seed) if usable else []
-    for done, ((clip, inputs), donor) in enumerate(zip(usable, donors, strict=True), start=1):
-        try:
-            results.append(run_clip(bench, clip, inputs, usable[donor][1]))
-            costs = costs or _costs(bench, clip, inputs)
-        except EgotriadError as exc:
-            failures.append(Failure(clip.window_id, str(exc)))
-        if progress:
-            progress(done, len(usable))
-    if costs is None:
-        raise EvaluationError(
-            f"none of {len(held_out)} clips could be evaluated; the first: {failures[0].error}"
-        )
-    return tuple(results), tuple(failures), costs
-
-
-def _costs(bench: Bench, clip: Clip, draft_inputs: Tensor) -> StepCosts:
-    target_inputs = bench.target.prepare(clip, evaluation_span(clip))
-    return measure_steps(
-        bench.target.state(target_inputs[None]),
-        bench.draft.state(draft_inputs[None]),
-        token=bench.target.eos_id,
-        gamma=bench.tree.nodes if bench.tree else bench.gamma,
-    )
 
 
 def _chi_square(bench: Bench, clip: Clip, config: EvaluationConfig) -> ChiSquare:

@@ -6,13 +6,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from egotriad.alignment.arms import Bench, decode, evaluation_span
+from egotriad.alignment.arms import Bench, Narrator, evaluation_span
 from egotriad.alignment.proposers import DraftProposer
+from egotriad.alignment.run_arms import decode
 from egotriad.alignment.speculate import Speculation, plain
 from egotriad.alignment.speed import ClipSpeed, timed
+from egotriad.alignment.tree import TreeState
 from egotriad.manifests import Clip
-from egotriad.models.conditioned import ConditionedLM
-from egotriad.models.state import DecoderState
 
 __all__ = ["measure_speed"]
 
@@ -36,7 +36,7 @@ def measure_speed(bench: Bench, clips: Sequence[Clip], count: int) -> tuple[Clip
 
 
 def _time_clip(bench: Bench, clip: Clip, *, repeats: int) -> ClipSpeed:
-    device = next(bench.target.parameters()).device
+    device = bench.target.device
     prefix_target_s, target = _fastest(device, repeats, partial(_state, bench.target, clip))
     prefix_draft_s, draft = _fastest(device, repeats, partial(_state, bench.draft, clip))
     plain_s, speculative_s = [], []
@@ -60,38 +60,36 @@ def _time_clip(bench: Bench, clip: Clip, *, repeats: int) -> ClipSpeed:
     )
 
 
-def _plain(bench: Bench, clip: Clip, target: DecoderState) -> list[int]:
+def _plain(bench: Bench, clip: Clip, target: TreeState) -> list[int]:
     return plain(
         target,
-        max_new_tokens=bench.max_new_tokens,
+        max_new_tokens=bench.config.max_new_tokens,
         eos_id=bench.target.eos_id,
-        sampling=bench.sampling,
+        sampling=bench.config.sampling,
         draws=bench.draws(clip),
     )
 
 
-def _speculative(
-    bench: Bench, clip: Clip, target: DecoderState, draft: DecoderState
-) -> Speculation:
+def _speculative(bench: Bench, clip: Clip, target: TreeState, draft: TreeState) -> Speculation:
     draws = bench.draws(clip)
     proposer = DraftProposer(
         draft,
         bench.target.eos_id,
         vocabulary=target.prefix_logits.shape[-1],
-        sampling=bench.sampling,
+        sampling=bench.config.sampling,
         draws=draws,
-        confidence=bench.confidence,
+        confidence=bench.config.confidence,
     )
     return decode(bench, target, proposer, draws)
 
 
-def _state(model: ConditionedLM, clip: Clip) -> DecoderState:
+def _state(model: Narrator, clip: Clip) -> TreeState:
     inputs: Tensor = model.prepare(clip, evaluation_span(clip))
     return model.state(inputs[None])
 
 
 def _fastest(
-    device: torch.device, repeats: int, run: Callable[[], DecoderState]
-) -> tuple[float, DecoderState]:
+    device: torch.device, repeats: int, run: Callable[[], TreeState]
+) -> tuple[float, TreeState]:
     found = [timed(device, run) for _ in range(repeats)]
     return min(seconds for seconds, _ in found), found[-1][1]

@@ -92,7 +92,7 @@ def forced(ids: Sequence[int], target: Tensor, draft: Tensor) -> Forced:
     text = torch.tensor(list(ids), device=draft.device)
     return Forced(
         match=tuple((draft.argmax(-1) == text).tolist()),
-        overlap=tuple(torch.minimum(p, q).exp().sum(-1).tolist()),
+        overlap=tuple(torch.minimum(p, q).exp().sum(-1).clamp(max=1).tolist()),  # rounding
         kl_pq=tuple(_divergence(p, q)),
         kl_qp=tuple(_divergence(q, p)),
     )
@@ -120,6 +120,7 @@ def tau_iid(alpha: float, gamma: int) -> float:
 
 
 def _divergence(a: Tensor, b: Tensor) -> list[float]:
-    """KL(a || b) of rows of log probabilities (n, V)."""
-    rows = F.kl_div(b, a, log_target=True, reduction="none").sum(-1)
+    """KL(a || b) of rows of log probabilities (n, V), over ids that both models know."""
+    each = F.kl_div(b, a, log_target=True, reduction="none")
+    rows = torch.where(a.isfinite() & b.isfinite(), each, 0.0).sum(-1)
     return [float(value) for value in rows.tolist()]

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from egotriad.alignment.arms import DRAFT, ArmRun, ClipResult
 from egotriad.alignment.bootstrap import Interval
 from egotriad.alignment.cautions import cautions, drafted_per_round, expected_speedup
-from egotriad.alignment.cost import best_gamma
+from egotriad.alignment.cost import StepCosts, best_gamma
 from egotriad.alignment.evaluate import Evaluation
 from egotriad.manifests.files import write_text
 
@@ -62,6 +62,7 @@ def report_json(evaluation: Evaluation) -> dict[str, Any]:
         },
         "lossless": _lossless(evaluation),
         "target": {
+            "recorded": evaluation.recorded,
             "distinct_texts": summary.distinct_texts,
             "mean_tokens": summary.mean_tokens,
             "accuracy": evaluation.quality.accuracy if evaluation.quality else None,
@@ -135,24 +136,10 @@ def _cost(evaluation: Evaluation) -> dict[str, Any]:
 
     `o` is what remains of a measured round beyond drafting and verification, in target steps.
     """
-    found, costs = evaluation.summary.arms[DRAFT].metrics, evaluation.costs
-    per_round = drafted_per_round(evaluation)
-    alpha = found.alpha_conditional
-    gamma, best = best_gamma(alpha or 0.0, costs.c, costs.v)
     speed = evaluation.speed
     return {
-        **asdict(costs),
-        "c": costs.c,
-        "v": costs.v,
-        "o": _other(evaluation, per_round),
-        "drafted_per_round": per_round,
-        "speedup_predicted": expected_speedup(evaluation),
-        "speedup_predicted_of_timed": expected_speedup(
-            evaluation, {clip.window_id for clip in evaluation.speed_clips}
-        )
-        if speed
-        else None,
-        "best_gamma": {"gamma": gamma, "speedup_predicted": best},
+        **_steps(evaluation),
+        "drafted_per_round": drafted_per_round(evaluation),
         "speedup_measured_decode": speed.decode_value if speed else None,
         "speedup_measured_e2e": speed.end_to_end_value if speed else None,
         "speedup_measured_e2e_overlapped": speed.overlapped_value if speed else None,
@@ -165,13 +152,34 @@ def _cost(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _other(evaluation: Evaluation, per_round: float) -> float | None:
-    clips, costs = evaluation.speed_clips, evaluation.costs
+def _steps(evaluation: Evaluation) -> dict[str, Any]:
+    """What follows from the costs of steps; all null where the target did not run."""
+    costs = evaluation.costs
+    if costs is None:
+        names = [field.name for field in fields(StepCosts)]
+        ratios = ("c", "v", "o", "speedup_predicted", "speedup_predicted_of_timed", "best_gamma")
+        return dict.fromkeys((*names, *ratios))
+    alpha = evaluation.summary.arms[DRAFT].metrics.alpha_conditional
+    gamma, best = best_gamma(alpha or 0.0, costs.c, costs.v)
+    timed = {clip.window_id for clip in evaluation.speed_clips}
+    return {
+        **asdict(costs),
+        "c": costs.c,
+        "v": costs.v,
+        "o": _other(evaluation, costs),
+        "speedup_predicted": expected_speedup(evaluation, costs),
+        "speedup_predicted_of_timed": expected_speedup(evaluation, costs, timed) if timed else None,
+        "best_gamma": {"gamma": gamma, "speedup_predicted": best},
+    }
+
+
+def _other(evaluation: Evaluation, costs: StepCosts) -> float | None:
+    clips = evaluation.speed_clips
     rounds = sum(clip.rounds for clip in clips)
     if not rounds:
         return None
     spent = sum(clip.speculative_s for clip in clips) / rounds / costs.t_target_step_s
-    return spent - per_round * costs.c - costs.v
+    return spent - drafted_per_round(evaluation) * costs.c - costs.v
 
 
 def _ends(interval: Interval | None) -> list[float] | None:

@@ -4,8 +4,9 @@ import html
 from collections.abc import Mapping, Sequence
 
 from egotriad.alignment.speculate import Round
+from egotriad.converters.svg import rect_element, svg_element, text_element
 
-__all__ = ["STYLE", "curves_svg", "legend", "table", "token_stream"]
+__all__ = ["STYLE", "curves_svg", "legend", "stacked_svg", "table", "token_stream"]
 
 STYLE = """<style>
 .tokens{font:14px/2 ui-monospace,monospace;margin:0 0 .4rem;white-space:pre-wrap}
@@ -22,10 +23,19 @@ border-left:4px solid var(--bar);border-radius:4px}
 .caution{border-left:4px solid var(--mark);padding:.15rem 0 .15rem .8rem}
 .stream{display:flex;gap:.8rem;align-items:baseline}
 .stream>span{flex:0 0 7rem;color:var(--soft)}
-td.num{white-space:nowrap}th.num{white-space:normal}
+td.num{white-space:nowrap}td:first-child{min-width:7.5rem}th.num{white-space:normal}
 </style>"""
 
-_COLOURS = ("#2f9e5b", "#c2410c", "#1d6fd8", "#8b5cf6", "#0891b2", "#6b7280")
+_COLOURS = (
+    "#2f9e5b",
+    "#c2410c",
+    "#1d6fd8",
+    "#8b5cf6",
+    "#0891b2",
+    "#6b7280",
+    "#be185d",
+    "#ca8a04",
+)
 
 
 def token_stream(rounds: Sequence[Round], pieces: Mapping[int, str]) -> str:
@@ -87,7 +97,8 @@ def curves_svg(
         x = left + position * across
         parts.append(_text(x, height - bottom + 16, str(position + 1), "middle"))
     parts.append(_text(left + (longest - 1) * across / 2, height - 2, "drafted position", "middle"))
-    for k, (name, values) in enumerate(curves.items()):
+    # Every second line is dashed and drawn on top, so that two equal ones both show.
+    for k, (name, values) in sorted(enumerate(curves.items()), key=lambda item: item[0] % 2):
         colour = _COLOURS[k % len(_COLOURS)]
         points = [
             (left + i * across, top + (1 - value) * down)
@@ -95,7 +106,10 @@ def curves_svg(
             if value is not None
         ]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        dashes = ' stroke-dasharray="7 4"' if k % 2 else ""
+        parts.append(
+            f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
+        )
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
         y = top + 10 + 18 * k
         parts.append(
@@ -107,6 +121,38 @@ def curves_svg(
         f'height="{height}" role="img" aria-label="acceptance by drafted position" '
         f'font-family="system-ui, sans-serif" font-size="11">{"".join(parts)}</svg>'
     )
+
+
+def stacked_svg(bars: Mapping[str, Mapping[str, float]], *, unit: str, width: int = 720) -> str:
+    """Horizontal bars of parts that add up, all on one scale, as an SVG element.
+
+    Parts that are wide enough carry their number; every bar ends with its sum.
+
+    Args:
+        bars: name -> part -> length, the parts in one order everywhere.
+        unit: of the lengths.
+        width: in CSS pixels.
+    """
+    left, right, step, top = 110, 90, 34, 26
+    names = list(next(iter(bars.values()), {}))
+    longest = max((sum(parts.values()) for parts in bars.values()), default=0.0) or 1.0
+    scale = (width - left - right) / longest
+    found = []
+    for k, name in enumerate(names):
+        x = float(left + 110 * k)
+        found.append(rect_element(x, 4, 12, 12, _COLOURS[k]))
+        found.append(text_element(x + 17, 14, name))
+    for row, (label, parts) in enumerate(bars.items()):
+        y, x = float(top + step * row), float(left)
+        found.append(text_element(left - 8, y + 18, label, "end"))
+        for k, value in enumerate(parts.values()):
+            length = value * scale
+            found.append(rect_element(x, y, length, 24, _COLOURS[k], opacity=0.75))
+            if length > 40:
+                found.append(text_element(x + length / 2, y + 16, f"{value:.3g}", "middle"))
+            x += length
+        found.append(text_element(x + 8, y + 16, f"{sum(parts.values()):.3g} {unit}"))
+    return svg_element(width, top + step * len(bars), "stages as stacked bars", found)
 
 
 def _round(done: Round, pieces: Mapping[int, str]) -> str:

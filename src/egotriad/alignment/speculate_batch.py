@@ -26,11 +26,13 @@ class BatchState(Protocol):
 
     Attributes:
         prefix_logits: (B, V) logits of the first generated id of each row.
-        lengths: generated ids that each row holds.
     """
 
     prefix_logits: Tensor
-    lengths: list[int]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Generated ids that each row holds."""
 
     def feed(self, ids: Sequence[Sequence[int]]) -> Tensor:
         """Appends ids to each row: (B, n, V), (b, i) holding the logits after ids[b][i]."""

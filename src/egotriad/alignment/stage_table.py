@@ -16,9 +16,15 @@ def stage_table(report: Mapping[str, Any]) -> Table:
     """Medians in milliseconds per stage and arm, shares of the whole, rates below."""
     arms = report["arms"]
     clock = report["config"]["clock"]
-    random = " (RANDOM WEIGHTS)" if report["weights"] == "random" else ""
+    random = report["weights"] == "random"
     clips = report["data"]["ok"]
-    grid = Table(title=f"Stages, median ms of {clips} clips, {clock} time{random}")
+    alpha = report["config"]["assumed_alpha"]
+    meaning = "Texts and acceptance mean nothing." if alpha is None else f"Assumed alpha: {alpha}."
+    title = f"Stages, median ms of {clips} clips, {clock} time"
+    grid = Table(
+        title=f"{title} (RANDOM WEIGHTS)" if random else title,
+        caption=meaning if random else None,
+    )
     grid.add_column("stage")
     for name in arms:
         grid.add_column(NAMES[name], justify="right")
@@ -28,7 +34,7 @@ def stage_table(report: Mapping[str, Any]) -> Table:
         grid.add_row(stage, *(text for c in cells for text in (_ms(c["p50"]), f"{c['share']:.0%}")))
     rows = [
         ("first token", "ttft"),
-        ("per further token", "tpot"),
+        ("per next token", "tpot"),
         ("per round", "inter_burst"),
         ("end to end", "e2e"),
     ]
@@ -36,11 +42,11 @@ def stage_table(report: Mapping[str, Any]) -> Table:
         values = [arms[name][key] for name in arms]
         if any(values):
             grid.add_row(label, *(t for v in values for t in (_ms(v["p50"]) if v else "", "")))
-    for label, key in (("tokens / s, decode", "decode_tok_s"), ("prefill", "prefill_tok_s")):
+    for label, key in (("decode tokens/s", "decode_tok_s"), ("prefill tokens/s", "prefill_tok_s")):
         values = [arms[name][key] for name in arms]
         grid.add_row(label, *(t for v in values for t in (f"{v:,.0f}" if v else "", "")))
     ratios = [f"{arms[name]['staged_over_e2e']:.3f}" for name in arms]
-    grid.add_row("staged / in one go", *(t for ratio in ratios for t in (ratio, "")))
+    grid.add_row("staged / whole", *(t for ratio in ratios for t in (ratio, "")))
     return grid
 
 

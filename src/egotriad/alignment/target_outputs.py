@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from egotriad.alignment.model_options import TargetOptions
 from egotriad.manifests import Clip
 from egotriad.manifests.errors import CheckpointError, ClipRejected, EvaluationError
 from egotriad.manifests.files import atomic
@@ -82,7 +83,7 @@ class TargetOutputs:
     Attributes:
         rows: one per clip and span.
         meta: shards_sha256, target_sha256, tokenizer_sha256, max_new_tokens, rejected (clips left
-            out, by reason).
+            out, by reason), prompt, prompt_ids, precision.
     """
 
     rows: tuple[TargetOutput, ...]
@@ -95,20 +96,34 @@ class TargetOutputs:
         return len(self.rows)
 
     def check_belongs_to(self, **expected: str) -> None:
-        """Nothing when made from these; keys are among shards_, target_ and tokenizer_sha256.
+        """Nothing when made from these; keys: prompt, shards_, target_ and tokenizer_sha256.
 
         Raises:
-            EvaluationError: for other shards.
+            EvaluationError: for other shards, or another prompt.
             CheckpointError: for another target or tokenizer.
         """
         for key, need in expected.items():
-            if self.meta[key] != need:
+            if self.meta.get(key) != need:
                 what = key.removesuffix("_sha256")
-                error = EvaluationError if what == "shards" else CheckpointError
+                error = CheckpointError if what in ("target", "tokenizer") else EvaluationError
+                kind = "sha256 " if key.endswith("_sha256") else ""
                 raise error(
-                    f"target outputs were made with other {what} (sha256 {self.meta[key]}, "
+                    f"target outputs were made with other {what} ({kind}{self.meta.get(key)}, "
                     f"need {need}); run cache-targets again"
                 )
+
+    def check_as_long_as(self, max_new_tokens: int) -> None:
+        """Nothing when the texts were given room for so many ids.
+
+        Raises:
+            EvaluationError: when they were cut off before.
+        """
+        recorded = int(self.meta["max_new_tokens"])
+        if recorded < max_new_tokens:
+            raise EvaluationError(
+                f"target outputs were cut after {recorded} ids, need {max_new_tokens}; run "
+                f"cache-targets again with --max-new-tokens {max_new_tokens}, or ask for fewer"
+            )
 
 
 def evaluation_span_index(clip: Clip) -> int:
@@ -213,6 +228,7 @@ def cache_targets(
     *,
     max_new_tokens: int = 32,
     batch: int = 64,
+    options: TargetOptions | None = None,
     placement: Placement | None = None,
 ) -> TargetOutputs:
     """Runs a target over all splits of a build and writes its texts.
@@ -223,13 +239,16 @@ def cache_targets(
         out: the Parquet file.
         max_new_tokens: EOS included.
         batch: spans decoded together.
+        options: what a published target is told.
         placement: device and precision of the target (see `load_target`).
 
     Raises:
         EvaluationError: when no clip could be shown to the target.
         CheckpointError: when the target cannot be loaded.
+        UsageError: when a target takes no such option.
     """
-    target, tokenizer, _ = load_target(target_folder, placement=placement)
+    said = (options or TargetOptions()).values()
+    target, tokenizer, _ = load_target(target_folder, placement=placement, **said)
     rejected: Counter[str] = Counter()
     rows = tuple(
         generate_outputs(
@@ -249,6 +268,9 @@ def cache_targets(
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "max_new_tokens": max_new_tokens,
         "rejected": dict(sorted(rejected.items())),
+        "prompt": target.config.template,
+        "prompt_ids": [*target.prompt.before, *target.prompt.after],
+        "precision": str(next(target.decoder.parameters()).dtype).removeprefix("torch."),
     }
     write_target_outputs(out, rows, meta)
     return TargetOutputs(rows, meta)

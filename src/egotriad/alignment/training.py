@@ -43,6 +43,7 @@ class Seen:
 
     wearers: set[str] = field(default_factory=set)
     recordings: set[str] = field(default_factory=set)
+    licences: set[str] = field(default_factory=set)
     clips: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
@@ -50,6 +51,7 @@ class Seen:
         """One more clip is trained on."""
         self.clips += 1
         self.recordings.add(clip.recording)
+        self.licences.add(clip.origin.license_id)
         if clip.wearer is not None:
             self.wearers.add(clip.wearer)
 
@@ -66,6 +68,7 @@ class Seen:
         return {
             "wearers": sorted(self.wearers),
             "recordings": sorted(self.recordings),
+            "licences": sorted(self.licences),
             "clips": self.clips,
             "rejected": dict(sorted(self.rejected.items())),
         }

@@ -65,6 +65,22 @@ class SharedVocabulary:
     target_only: Mapping[int, str | None]
     sha256: str
 
+    @property
+    def equal(self) -> bool:
+        """Whether the models agree on every row, so that nothing is to be done."""
+        return not self.draft_only and not self.target_only
+
+    def record(self) -> dict[str, str | int]:
+        """For a report: `equal`, or `padded` with what is masked on either side."""
+        return {
+            "verdict": "equal" if self.equal else "padded",
+            "draft_rows": self.draft_rows,
+            "target_rows": self.target_rows,
+            "draft_only": len(self.draft_only),
+            "target_only": len(self.target_only),
+            "shared_sha256": self.sha256,
+        }
+
     def draft_logits(self, logits: Tensor) -> Tensor:
         """(..., V_target): a draft's logits where the target knows the id, -inf everywhere else.
 

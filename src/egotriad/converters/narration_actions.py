@@ -5,7 +5,7 @@ plain sentences of Ego4D and Ego-Exo4D and errs on the side of calling two actio
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 __all__ = ["Action", "action_of", "same_action", "words_of"]
@@ -96,11 +96,13 @@ class Action:
         verb: stem, or the first word of its group; empty when a text has no words.
         objects: words of the object, the noun last; empty without an object.
         directions: for each pair of `DIRECTIONS` the word that the text uses first, or empty.
+        word: the verb as the text has it, without the s of the third person.
     """
 
     verb: str
     objects: tuple[str, ...]
     directions: tuple[str, ...]
+    word: str = field(default="", compare=False)
 
 
 @lru_cache(maxsize=4096)
@@ -132,7 +134,8 @@ def action_of(text: str) -> Action:
         _singular(word) for word in rest[:end] if word not in _DETERMINERS and not _is_adverb(word)
     )
     stem = _verb_stem(words[0])
-    return Action(_canonical_verbs().get(stem, stem), objects, tuple(directions))
+    verb = _canonical_verbs().get(stem, stem)
+    return Action(verb, objects, tuple(directions), _singular(words[0]))
 
 
 def same_action(first: str, second: str) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from egotriad.manifests.errors import UnknownPlugin
 from egotriad.manifests.plugins import DRAFTS, ENCODERS, TARGETS
 from egotriad.models.decoders import DECODERS, KnownDecoder
+from egotriad.models.systems import SYSTEMS, System, refuse_pandagpt
 
 __all__ = ["KINDS", "Entry", "catalogue", "entry"]
 
@@ -179,8 +180,10 @@ _TARGETS = (
 def catalogue() -> tuple[Entry, ...]:
     """All entries by kind and, within it, the smallest decoder first; installed plug-ins too."""
     decoders = tuple(_decoder(name, known) for name, known in DECODERS.items())
-    entries = (*_ENCODERS, *decoders, *_DRAFTS, *_TARGETS)
+    systems = tuple(_system(name, known) for name, known in SYSTEMS.items())
+    entries = (*_ENCODERS, *decoders, *_DRAFTS, *systems, *_TARGETS)
     listed = {(found.kind, found.name) for found in entries}
+    listed |= {("draft", known.draft) for known in SYSTEMS.values()}
     plugins = ((kind.noun, name) for kind in (ENCODERS, DRAFTS, TARGETS) for name in kind.names())
     others = tuple(
         Entry(kind=noun, name=name, about="installed plug-in", licence="its own", source="its own")
@@ -194,11 +197,13 @@ def entry(name: str) -> Entry:
     """The entry of that name.
 
     Raises:
+        UsageError: asked for PandaGPT, which sees no IMU.
         UnknownPlugin: naming all that there are.
     """
     entries = catalogue()
     found = next((known for known in entries if known.name == name), None)
     if found is None:
+        refuse_pandagpt(name)
         names = ", ".join(known.name for known in entries)
         raise UnknownPlugin(f"no model is called {name!r}; known: {names}")
     return found
@@ -214,4 +219,17 @@ def _decoder(name: str, known: KnownDecoder) -> Entry:
         licence=known.licence,
         source=f"hub {known.repository}" + (f", {known.file}" if known.file else ""),
         needs=known.note,
+    )
+
+
+def _system(name: str, known: System) -> Entry:
+    return Entry(
+        kind="draft",
+        name=name,
+        about=known.about,
+        parameters=known.parameters,
+        licence=known.licence,
+        source=known.source,
+        needs=known.needs
+        + ("" if known.published else f"; train-draft; counted with the decoder {known.decoder}"),
     )

@@ -3,7 +3,7 @@
 `path -> what it claims to be -> headers, tokenizer, memory -> Checked`
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from egotriad.models.conditioned import ConditionedLM
 from egotriad.models.decoders import config_mistakes
 from egotriad.models.encoder import PublishedEncoder
 from egotriad.models.fit import Fit, Source, fit
-from egotriad.models.folder import KINDS, read_record
+from egotriad.models.folder import DECODER, KINDS, read_record
 from egotriad.models.placement import Placement, Precision, free_bytes, needed_bytes
-from egotriad.models.published import open_published, read_config
+from egotriad.models.published import missing_tower, open_published, recognise
 from egotriad.models.settings import settings_from_json
 from egotriad.models.tokenizer import load_tokenizer, tokenizer_sha256
 
@@ -72,7 +72,7 @@ def check_model(
     tokenizer: Path | None = None,
     visual_tower: Path | None = None,
 ) -> Checked:
-    """A draft or target of this package, or a target or decoder as its authors publish it.
+    """A model of this package, or a target, draft or decoder as its authors publish it.
 
     Args:
         folder: to look at.
@@ -85,7 +85,7 @@ def check_model(
         CheckpointError: when it cannot be told what it is, or a file is damaged.
         UsageError: when options do not belong to what it is.
     """
-    values = read_config(folder)
+    values = recognise(folder)
     if "schema_version" in values:
         if tokenizer is not None or visual_tower is not None:
             raise UsageError(f"{folder}: has its own tokenizer and tower; leave those options out")
@@ -93,12 +93,13 @@ def check_model(
     options: dict[str, Any] = {} if visual_tower is None else {"visual_tower": visual_tower}
     opened = open_published(folder, tokenizer=tokenizer, **options)
     text = values.get("text_config") or values
+    hint = missing_tower(opened)
     return _checked(
         opened.model,
         opened.fit,
         Placement(device=device, precision=precision or "bfloat16"),
         sha256=tokenizer_sha256(opened.tokenizer),
-        warnings=tuple(config_mistakes(text)),
+        warnings=(*config_mistakes(text), *([hint] if hint else [])),
     )
 
 
@@ -142,7 +143,10 @@ def _own(folder: Path, placement: Placement) -> Checked:
         raise CheckpointError(f"{folder / 'config.json'}: {exc}") from exc
     with torch.device("meta"):
         model: ConditionedLM = model_class(config, tokenizer)
-    found = fit(model, [Source(folder / "model.safetensors", EVERYTHING)], more_rows=False)
+    found = fit(model, [Source(folder, EVERYTHING)], more_rows=False)
+    if base := record["base_decoder"]:
+        warnings.append(f"the decoder's weights are not here but in {base['name']}")
+        found = replace(found, missing=tuple(k for k in found.missing if not k.startswith(DECODER)))
     return _checked(model, found, placement, sha256=sha256, warnings=tuple(warnings))
 
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from egotriad.manifests.errors import CheckpointError
+from egotriad.models.room import require_room
 
 __all__ = ["KeyMap", "TensorHeader", "check_fits", "fill", "read_headers", "read_tensors"]
 
@@ -87,10 +88,12 @@ def fill(module: nn.Module, path: Path, keys: KeyMap) -> None:
         keys: what is what.
 
     Raises:
-        CheckpointError: one error that lists every missing, unexpected and misshapen key; or the
-            file cannot be read.
+        CheckpointError: one error that lists every missing, unexpected and misshapen key; there is
+            too little memory for the weights; or the file cannot be read.
     """
     ours = check_fits(module, path, keys)
+    need = sum(like.numel() * like.dtype.itemsize for like in module.state_dict().values())
+    require_room(path, type(module).__name__, need)
     tensors = read_tensors(path, ours.values())
     state = {
         name: tensors.pop(ours[name]).to(like.dtype) for name, like in module.state_dict().items()

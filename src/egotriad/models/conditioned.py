@@ -10,18 +10,27 @@ the loss and the two ways of greedy decoding (a batch at a time here, one clip w
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedTokenizerFast
+from transformers import DynamicCache, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from egotriad.manifests import Clip, Span
-from egotriad.manifests.errors import UsageError
+from egotriad.manifests.errors import CheckpointError, UsageError
 from egotriad.models.decoder import DecoderConfig, build_decoder
+from egotriad.models.decoder_config import BaseDecoder
+from egotriad.models.engines import Engines
 from egotriad.models.prompt import prompt_ids
+from egotriad.models.ragged import RaggedState
 from egotriad.models.state import DecoderState
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+    from egotriad.models.card import CardFacts
 
 __all__ = ["ConditionedConfig", "ConditionedLM"]
 
@@ -51,11 +60,17 @@ class ConditionedLM(nn.Module):
     Args:
         config: the subclass's own `Config`.
         tokenizer: LLaMA-like (BOS 1, EOS 2); turns the template into ids and sizes the vocabulary.
+        decoder: one of `config.decoder`'s shape with weights of its own; a fresh one when None.
 
     Attributes:
         kind: target | draft. name: the plug-in's name. placeholder: what the template holds.
         Config: the frozen dataclass of the subclass, constructible without arguments.
         decoder: the `LlamaForCausalLM`.
+        base: the published decoder whose weights it still has (beneath an adapter, if there is
+            one); a saved folder then names it instead of holding its weights. None otherwise:
+            training that changes them sets it so.
+        meta: how the model came about, as its folder says; empty before it is saved or loaded.
+        engines: how `state` runs the decoder; other `Engines` may be put in its place.
     """
 
     kind: ClassVar[str]
@@ -63,12 +78,23 @@ class ConditionedLM(nn.Module):
     placeholder: ClassVar[str]
     Config: ClassVar[type[ConditionedConfig]]
 
-    def __init__(self, config: ConditionedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(
+        self,
+        config: ConditionedConfig,
+        tokenizer: PreTrainedTokenizerFast,
+        decoder: LlamaForCausalLM | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
+        self.tokenizer = tokenizer
+        self.base: BaseDecoder | None = None
+        self.meta: dict[str, Any] = {}
         self.prompt = prompt_ids(config.template, self.placeholder, tokenizer)
         self.eos_id = int(tokenizer.eos_token_id)
-        self.decoder = build_decoder(config.decoder, len(tokenizer))
+        self.decoder = _fitting(decoder, config, tokenizer) or build_decoder(
+            config.decoder, len(tokenizer)
+        )
+        self.engines = Engines()
         self.dropout = nn.Dropout(config.dropout)
 
     @classmethod
@@ -146,7 +172,18 @@ class ConditionedLM(nn.Module):
         if len(inputs) != 1:
             raise ValueError(f"a decoder state holds one clip, got {len(inputs)}")
         with torch.inference_mode():
-            return DecoderState(self.decoder, self.prefix(inputs.to(self.device)))
+            return self.engines.state(self.decoder, self.prefix(inputs.to(self.device)))
+
+    def states(self, inputs: list[Tensor]) -> RaggedState:
+        """The decoder on the prefixes of several clips, each fed and rolled back at its own pace.
+
+        Args:
+            inputs: as `prepare` gives them, without a batch axis.
+        """
+        self._require_eval()
+        with torch.inference_mode():
+            prefixes = [self.prefix(one[None].to(self.device)) for one in inputs]
+            return RaggedState(self.decoder, prefixes)
 
     @torch.inference_mode()
     def greedy(self, inputs: Tensor, max_new_tokens: int) -> list[list[int]]:
@@ -182,9 +219,101 @@ class ConditionedLM(nn.Module):
             del weights["decoder.lm_head.weight"]
         return weights
 
+    def save_pretrained(
+        self,
+        folder: Path,
+        *,
+        meta: dict[str, Any] | None = None,
+        whole: bool = False,
+        card: "CardFacts | None" = None,
+    ) -> None:
+        """Writes its folder (see `egotriad.models.folder.save_model`).
+
+        Args:
+            folder: where to.
+            meta: how it came about; what it was loaded with when None.
+            whole: also the weights of the published decoder beneath it, an adapter folded in.
+            card: what only the user knows, for the model card; as it was loaded when None.
+
+        Raises:
+            UsageError: when the folder holds something that is not a model.
+        """
+        from egotriad.models.folder import save_model
+
+        meta = self.meta if meta is None else meta
+        save_model(folder, self, self.tokenizer, meta, whole=whole, card=card)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: Path | str, *, revision: str | None = None, merge: bool = True
+    ) -> Self:
+        """The model of a folder or of a repository on the hub, in eval mode on the CPU.
+
+        Args:
+            folder: a local folder, or a hub id.
+            revision: branch, tag or commit on the hub.
+            merge: fold an adapter into the decoder, so that a step costs what it costs without;
+                False keeps the two apart.
+
+        Raises:
+            CheckpointError: as `egotriad.models.folder.load_model`; or it is another model.
+            DownloadError: when the hub has no such model, or cannot be reached.
+        """
+        from egotriad.models.folder import load_model
+        from egotriad.models.hub import model_folder
+
+        path = model_folder(folder, revision)
+        model, _, _ = load_model(path, merge=merge)
+        if not isinstance(model, cls):
+            raise CheckpointError(
+                f"{folder}: holds a {type(model).__name__}, need a {cls.__name__}"
+            )
+        return model
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        public: bool = False,
+        i_have_the_right_to_redistribute: tuple[str, ...] = (),
+        card: "CardFacts | None" = None,
+        api: "HfApi | None" = None,
+    ) -> str:
+        """Sends it to a model repository, private unless said otherwise; returns the commit.
+
+        See `egotriad.models.hub.push_model` for arguments, errors and what is sent.
+        """
+        from egotriad.models.hub import push_model
+
+        return push_model(
+            self,
+            repo_id,
+            public=public,
+            i_have_the_right_to_redistribute=i_have_the_right_to_redistribute,
+            card=card,
+            api=api,
+        )
+
     def _until_eos(self, ids: list[int]) -> list[int]:
         return ids[: ids.index(self.eos_id) + 1] if self.eos_id in ids else ids
 
     def _require_eval(self) -> None:
         if self.training:
             raise ValueError(f"{self.name} is in training mode (dropout); call eval() first")
+
+
+def _fitting(
+    decoder: LlamaForCausalLM | None, config: ConditionedConfig, tokenizer: PreTrainedTokenizerFast
+) -> LlamaForCausalLM | None:
+    """The decoder as given, when it is of the config's width and the tokenizer's vocabulary."""
+    if decoder is None:
+        return None
+    found = (
+        decoder.config.hidden_size,
+        decoder.config.num_hidden_layers,
+        decoder.config.vocab_size,
+    )
+    need = (config.decoder.hidden_size, config.decoder.layers, len(tokenizer))
+    if found != need:
+        raise UsageError(f"decoder: (width, layers, ids) are {found}, the config says {need}")
+    return decoder

@@ -1,11 +1,13 @@
 """Settings of a LLaMA decoder; reading them takes neither torch nor transformers."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from egotriad.manifests.errors import UsageError
 from egotriad.models.settings import ADDED_LATER
 
-__all__ = ["DecoderConfig"]
+__all__ = ["BaseDecoder", "DecoderConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +43,32 @@ class DecoderConfig:
                 f"decoder: {self.heads} heads share {self.kv_heads} key and value heads; need a "
                 "divisor"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseDecoder:
+    """A published decoder that a model's decoder began as.
+
+    Attributes:
+        name: hub id, or the name of the folder or file where it has none.
+        revision: commit on the hub; None when it came from a folder.
+        sha256: of its weight files.
+        licence: of its weights as far as known; None when not.
+        path: where it lies here; never written down.
+    """
+
+    name: str
+    revision: str | None
+    sha256: str
+    licence: str | None
+    path: Path | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether its name is a hub id."""
+        return "/" in self.name
+
+    def to_json(self) -> dict[str, Any]:
+        """What a record says of it."""
+        names = ("name", "revision", "sha256", "licence")
+        return {name: getattr(self, name) for name in names}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from egotriad.manifests import Clip, Span
 from egotriad.manifests.errors import UsageError
@@ -19,7 +19,9 @@ from egotriad.models.conditioned import ConditionedConfig, ConditionedLM
 from egotriad.models.encoder import ImuEncoder
 from egotriad.models.pooler import Pooler, PoolerConfig
 from egotriad.models.projector import ProjectorKind, build_projector
+from egotriad.models.prompt import OLD_CUE
 from egotriad.models.settings import ADDED_LATER, settings_from_json, settings_to_json
+from egotriad.models.stop import say_eos_at
 
 __all__ = ["DRAFT", "ImuDraft", "ImuDraftConfig"]
 
@@ -51,6 +53,7 @@ class ImuDraft(ConditionedLM):
         tokenizer: the target's.
         encoder: one that `ENCODER.load` has filled; it must be of `config.encoder`'s kind, and its
             own config takes the place of `encoder_settings`. None = a fresh one.
+        decoder: see `ConditionedLM`.
     """
 
     kind: ClassVar[str] = "draft"
@@ -65,6 +68,7 @@ class ImuDraft(ConditionedLM):
         config: ImuDraftConfig,
         tokenizer: PreTrainedTokenizerFast,
         encoder: ImuEncoder | None = None,
+        decoder: LlamaForCausalLM | None = None,
     ) -> None:
         encoder_class: Any = ENCODERS.load(config.encoder)
         if encoder is None:
@@ -78,12 +82,14 @@ class ImuDraft(ConditionedLM):
                 f"encoder: got a {type(encoder).__name__}, the config says {config.encoder!r}, "
                 f"need a {encoder_class.__name__}"
             )
-        super().__init__(replace(config, encoder_settings=settings_to_json(settings)), tokenizer)
+        config = replace(config, encoder_settings=settings_to_json(settings))
+        super().__init__(config, tokenizer, decoder)
+        if config.template.endswith(OLD_CUE):
+            say_eos_at(self.decoder, tokenizer)
         self.encoder: ImuEncoder = encoder_class(settings) if encoder is None else encoder
         contract = self.encoder.contract
-        self.register_buffer(
-            "spread", torch.ones(6).unsqueeze(contract.time_axis - 1), persistent=False
-        )
+        ones = torch.ones(6, device="cpu")  # even of a model without memory yet: no file has it
+        self.register_buffer("spread", ones.unsqueeze(contract.time_axis - 1), persistent=False)
         self.pooler = Pooler(config.pooler, contract.tokens, self.encoder.width)
         self.projector = build_projector(
             config.projector, self.pooler.width, config.decoder.hidden_size
@@ -118,8 +124,10 @@ class ImuDraft(ConditionedLM):
         return inputs + sigma * self.spread * torch.randn_like(one)
 
     def condition(self, inputs: Tensor) -> Tensor:
-        """(B, K', D) IMU tokens of a batch of prepared windows."""
-        return self.projector(self.pooler(self.encoder(inputs)))
+        """(B, K', D) IMU tokens of a batch of prepared windows, in the weights' precision."""
+        weights = self.decoder.get_input_embeddings().weight
+        features = self.encoder(inputs.to(weights.device, weights.dtype))
+        return self.projector(self.pooler(features))
 
 
 DRAFT = ImuDraft

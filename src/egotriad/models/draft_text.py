@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from egotriad.manifests import Clip, Span
 from egotriad.models.conditioned import ConditionedConfig, ConditionedLM
@@ -41,8 +41,13 @@ class TextDraft(ConditionedLM):
     Config: ClassVar[type[ConditionedConfig]] = TextDraftConfig
     config: TextDraftConfig
 
-    def __init__(self, config: TextDraftConfig, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__(config, tokenizer)
+    def __init__(
+        self,
+        config: TextDraftConfig,
+        tokenizer: PreTrainedTokenizerFast,
+        decoder: LlamaForCausalLM | None = None,
+    ) -> None:
+        super().__init__(config, tokenizer, decoder)
         self.vectors = nn.Parameter(0.02 * torch.randn(config.tokens, config.decoder.hidden_size))
 
     def prepare(self, clip: Clip, span: Span) -> Tensor:

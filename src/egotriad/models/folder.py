@@ -1,35 +1,53 @@
-"""Model folders: `config.json`, `model.safetensors` and `tokenizer.json`, whole or absent.
+"""Model folders: settings, weights, tokenizer and model card, whole or absent.
 
 ```
-config.json        schema_version, kind, name, config (every value), tokenizer_sha256, meta
-model.safetensors  the weights, tied ones once
-tokenizer.json     LLaMA-like tokenizer
+config.json                schema_version, kind, name, config (every value), tokenizer_sha256, meta,
+                           base_decoder, adapter
+model.safetensors          the weights, tied ones once; in shards with an index above 5 GB
+tokenizer.json             LLaMA-like tokenizer
+README.md                  model card
+adapter_config.json        where the decoder has an adapter that is not folded in,
+adapter_model.safetensors  in PEFT's format
+decoder                    link to the published decoder, where that came from a local path
 ```
+
+`base_decoder` names the published decoder, with the SHA-256 of its files, whose weights this model
+has; they are not in the folder then. It is null where the folder holds all weights. `adapter` is
+the adapter's size, null where there is none.
 
 `meta` says how the model came about: training settings, seed, versions, and under `trained_on` the
 wearers, recordings and shards it has seen, so that an evaluation can refuse to judge it on them.
+
+Version 1 had neither card, adapter, shards nor base_decoder; it is still read.
 """
 
 import hashlib
 import json
+import logging
 import os
-import platform
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-import egotriad
 from egotriad.manifests.errors import CheckpointError, EgotriadError, UsageError
 from egotriad.manifests.files import sha256_file
 from egotriad.manifests.plugins import DRAFTS, TARGETS, PluginKind
+from egotriad.models.adapters import (
+    ADAPTER_FILES,
+    adapter_of,
+    fold_adapter,
+    read_adapter,
+    write_adapter,
+)
+from egotriad.models.card import CardFacts, model_card
 from egotriad.models.conditioned import ConditionedLM
+from egotriad.models.decoder_config import BaseDecoder
+from egotriad.models.decoder_files import DecoderFiles, open_decoder
+from egotriad.models.placement import Placement
+from egotriad.models.room import require_room
 from egotriad.models.settings import settings_from_json, settings_to_json
 from egotriad.models.tokenizer import (
     check_same_tokenizer,
@@ -37,62 +55,74 @@ from egotriad.models.tokenizer import (
     tokenizer_json,
     tokenizer_sha256,
 )
+from egotriad.models.versions import versions
+from egotriad.models.weights import fill_exactly, float_bytes, weight_files, write_weights
 
 __all__ = [
+    "CARD",
     "check_same_tokenizer",
     "folder_sha256",
     "load_model",
+    "model_files",
     "save_model",
     "versions",
 ]
 
-SCHEMA_VERSION = 1
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 2
+READ_VERSIONS = (1, SCHEMA_VERSION)
+CARD = "README.md"
+LINK = "decoder"
 KINDS: dict[str, PluginKind] = {"target": TARGETS, "draft": DRAFTS}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a trained model depends on."""
-    return {
-        "egotriad": egotriad.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
+DECODER = "decoder."
+"""Start of the decoder's weights' names."""
 
 
 def save_model(
-    folder: Path, model: ConditionedLM, tokenizer: PreTrainedTokenizerFast, meta: dict[str, Any]
+    folder: Path,
+    model: ConditionedLM,
+    tokenizer: PreTrainedTokenizerFast,
+    meta: dict[str, Any],
+    *,
+    whole: bool = False,
+    card: CardFacts | None = None,
 ) -> None:
     """Writes a model folder; an older model there is replaced only when the new one is whole.
 
     Args:
         folder: where to; its parent is made.
-        model: what to save.
+        model: what to save; with `whole` an adapter of it is folded in for good.
         tokenizer: the one it was made with.
         meta: JSON values on how the model came about; `versions` is added.
+        whole: also the weights of the published decoder beneath it.
+        card: what only the user knows, for the model card; what `meta` says when None.
 
     Raises:
         UsageError: when `folder` holds something that is not a model.
     """
     if folder.exists() and not (folder / "config.json").is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder} exists and holds no model; choose another folder")
+    if whole:
+        fold_adapter(model.decoder)
+        model.base = None
+    adapter = adapter_of(model.decoder)
     record = {
         "schema_version": SCHEMA_VERSION,
         "kind": model.kind,
         "name": model.name,
         "config": settings_to_json(model.config),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
-        "meta": {**meta, "versions": versions()},
+        "base_decoder": None if model.base is None else model.base.to_json(),
+        "adapter": None if adapter is None else settings_to_json(adapter),
+        "meta": {**meta, **(card.meta() if card else {}), "versions": versions()},
     }
     temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     temporary.mkdir(parents=True)
     try:
-        weights = {name: tensor.contiguous() for name, tensor in model.stored_weights().items()}
-        save_file(weights, temporary / "model.safetensors")
+        _write_weights(model, temporary)
         (temporary / "tokenizer.json").write_text(tokenizer_json(tokenizer), encoding="utf-8")
-        text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        (temporary / "config.json").write_text(text + "\n", encoding="utf-8")
+        write_record(temporary, record)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)
@@ -100,12 +130,28 @@ def save_model(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load_model(folder: Path) -> tuple[ConditionedLM, PreTrainedTokenizerFast, dict[str, Any]]:
-    """The model (in eval mode), its tokenizer and its meta.
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes config.json and the model card that follows from it."""
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    (folder / CARD).write_text(model_card(record), encoding="utf-8")
+
+
+def load_model(
+    folder: Path, *, merge: bool = True
+) -> tuple[ConditionedLM, PreTrainedTokenizerFast, dict[str, Any]]:
+    """The model (in eval mode, float32, on the CPU), its tokenizer and its meta.
+
+    Args:
+        folder: of `save_model`.
+        merge: fold an adapter into the decoder, so that a step costs what it costs without; False
+            keeps the two apart.
 
     Raises:
-        CheckpointError: when a file is missing or damaged, the tokenizer is not the one the model
-            was saved with, or weights are missing, unexpected or of another shape.
+        CheckpointError: when a file is missing or damaged, the tokenizer or the published decoder
+            is not the one the model was saved with, weights are missing, unexpected or of another
+            shape, or there is too little memory for them.
+        DownloadError: when the published decoder is neither here nor can be brought.
     """
     record = read_record(folder)
     tokenizer = load_tokenizer(folder / "tokenizer.json")
@@ -119,16 +165,29 @@ def load_model(folder: Path) -> tuple[ConditionedLM, PreTrainedTokenizerFast, di
         config = settings_from_json(model_class.Config, record["config"])
     except EgotriadError as exc:
         raise CheckpointError(f"{folder / 'config.json'}: {exc}") from exc
+    require_room(folder, f"{record['kind']} {record['name']}", float_bytes(folder))
+    base = _open_base(folder, record)
+    parts = {} if base is None else {"decoder": base[1].load(Placement(precision="float32"))}
     with torch.random.fork_rng(devices=[]):
-        model: ConditionedLM = model_class(config, tokenizer)
-    load_weights(model, folder / "model.safetensors")
+        model: ConditionedLM = model_class(config, tokenizer, **parts)
+    if base is not None:
+        model.base = base[0]
+    fill_exactly(folder, _own_weights(model), f"{model.kind} {model.name}")
+    if record["adapter"] is not None:
+        with torch.random.fork_rng(devices=[]):
+            read_adapter(model.decoder, folder)
+        if merge:
+            fold_adapter(model.decoder)
+            model.base = None
+    model.meta = record["meta"]
     return model.eval(), tokenizer, record["meta"]
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """`config.json` of a model folder, checked for what every version 1 record has."""
-    missing = [name for name in FILES if not (folder / name).is_file()]
-    if missing:
+    """`config.json` of a model folder, checked for what every record has."""
+    weights = [] if weight_files(folder) else ["model.safetensors"]
+    small = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    if missing := sorted([*small, *weights]):
         raise CheckpointError(f"{folder}: not a model folder, {', '.join(missing)} missing")
     path = folder / "config.json"
     try:
@@ -137,37 +196,69 @@ def read_record(folder: Path) -> dict[str, Any]:
         absent = {"name", "config", "tokenizer_sha256", "meta"} - set(record)
     except (ValueError, KeyError, TypeError) as exc:
         raise CheckpointError(f"{path}: not a model's config.json ({exc!r})") from exc
-    if version != SCHEMA_VERSION or kind not in KINDS or absent:
+    if version not in READ_VERSIONS or kind not in KINDS or absent:
         raise CheckpointError(
             f"{path}: schema_version {version}, kind {kind!r}, missing {sorted(absent)}; "
-            f"need schema_version {SCHEMA_VERSION}, kind {' or '.join(KINDS)}, nothing missing"
+            f"need schema_version {' or '.join(map(str, READ_VERSIONS))}, kind "
+            f"{' or '.join(KINDS)}, nothing missing"
         )
-    return record
+    return {"base_decoder": None, "adapter": None} | record
 
 
-def load_weights(model: ConditionedLM, path: Path) -> None:
-    """Fills a model from a safetensors file that has exactly its weights."""
-    try:
-        found: dict[str, Tensor] = load_file(path)
-    except SafetensorError as exc:
-        raise CheckpointError(f"{path}: damaged or no safetensors file ({exc})") from exc
-    needed = model.stored_weights()
-    problems = [f"missing {name}" for name in sorted(needed.keys() - found.keys())]
-    problems += [f"unexpected {name}" for name in sorted(found.keys() - needed.keys())]
-    problems += [
-        f"{name} is {list(found[name].shape)}, need {list(needed[name].shape)}"
-        for name in sorted(needed.keys() & found.keys())
-        if found[name].shape != needed[name].shape
-    ]
-    if problems:
-        raise CheckpointError(
-            f"{path} does not fit {model.kind} {model.name}: {'; '.join(problems)}"
-        )
-    model.load_state_dict(found, strict=False)  # a tied output embedding is filled by its twin
+def model_files(folder: Path) -> list[str]:
+    """Names of the files that decide what a model says, sorted.
+
+    Raises:
+        CheckpointError: when the folder holds no model.
+    """
+    adapter = [] if read_record(folder)["adapter"] is None else ADAPTER_FILES
+    return sorted(["config.json", "tokenizer.json", *weight_files(folder), *adapter])
 
 
 def folder_sha256(folder: Path) -> str:
-    """One SHA-256 for a whole model folder (of its three files' SHA-256)."""
-    read_record(folder)
-    sums = "".join(f"{sha256_file(folder / name)}  {name}\n" for name in FILES)
+    """One SHA-256 for a whole model folder (of its files' SHA-256; the card is not counted)."""
+    sums = "".join(f"{sha256_file(folder / name)}  {name}\n" for name in model_files(folder))
     return hashlib.sha256(sums.encode()).hexdigest()
+
+
+def _own_weights(model: ConditionedLM) -> dict[str, torch.Tensor]:
+    """What the folder holds: all weights, or all but those of the published decoder."""
+    weights = model.stored_weights()
+    if model.base is None:
+        return weights
+    return {name: weight for name, weight in weights.items() if not name.startswith(DECODER)}
+
+
+def _write_weights(model: ConditionedLM, folder: Path) -> None:
+    write_weights(folder, _own_weights(model))
+    if model.base is None:
+        return
+    if adapter_of(model.decoder) is not None:
+        write_adapter(model.decoder, folder, model.base)
+    if model.base.path is not None and model.base.revision is None:
+        try:
+            (folder / LINK).symlink_to(model.base.path.resolve())
+        except OSError as exc:
+            log.warning("no link to decoder %s can be made (%s)", model.base.name, exc)
+
+
+def _open_base(folder: Path, record: dict[str, Any]) -> tuple[BaseDecoder, DecoderFiles] | None:
+    """The published decoder that a record names, found and proven to be the one."""
+    values = record["base_decoder"]
+    if values is None:
+        return None
+    link = folder / LINK
+    if not link.exists() and "/" not in values["name"]:
+        raise CheckpointError(
+            f"{folder}: was trained on decoder {values['name']!r} (sha256 {values['sha256']}) of a "
+            f"local folder, and {LINK} does not lead to it; link it there: ln -sfn FOLDER {link}"
+        )
+    files = open_decoder(link if link.exists() else values["name"], revision=values["revision"])
+    found = files.base()
+    if found.sha256 != values["sha256"]:
+        raise CheckpointError(
+            f"{files.path}: is not the decoder {values['name']} that {folder} was trained on "
+            f"(sha256 {found.sha256}, need {values['sha256']})"
+        )
+    base = BaseDecoder(**values, path=files.path.resolve() if link.exists() else files.path)
+    return base, files

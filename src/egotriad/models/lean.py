@@ -8,7 +8,7 @@ those take most of the time of a step. Keys and values lie in buffers that are a
 grow seldom; forgetting ids only moves a mark.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,8 +41,7 @@ def runs_lean(decoder: LlamaForCausalLM) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """The weights of one block."""
 
     norm: Tensor
@@ -96,6 +95,12 @@ class LeanLlama:
         self.length = 0
         self._reserve(capacity)
 
+    def serves(self, decoder: LlamaForCausalLM) -> bool:
+        """Whether its weights are this decoder's, and its buffers like them still."""
+        weight, buffers = decoder.model.embed_tokens.weight, self._buffers
+        like = weight.device == buffers.device and weight.dtype == buffers.dtype
+        return weight is self._embed and like
+
     def embed(self, ids: list[int]) -> Tensor:
         """(1, n, D) embeddings of ids."""
         return F.embedding(torch.tensor([ids], device=self._embed.device), self._embed)
@@ -147,11 +152,11 @@ class LeanLlama:
     ) -> Tensor:
         total = self.length + len(x)
         for index, layer in enumerate(self._layers):
-            x = x + self._attend(index, layer, self._rms(x, layer.norm), cos, sin, mask)
-            h = self._rms(x, layer.mlp_norm)
+            x = x + self._attend(index, layer, rms(x, layer.norm, self._epsilon), cos, sin, mask)
+            h = rms(x, layer.mlp_norm, self._epsilon)
             x = x + F.linear(F.silu(F.linear(h, layer.gate)) * F.linear(h, layer.up), layer.down)
         self.length = total
-        return F.linear(self._rms(x[-keep:], self._norm), self._head)
+        return F.linear(rms(x[-keep:], self._norm, self._epsilon), self._head)
 
     def _attend(
         self, index: int, layer: Layer, h: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None
@@ -160,10 +165,10 @@ class LeanLlama:
         past, total = self.length, self.length + n
         q, k, v = (F.linear(h, w).view(n, -1, self._size) for w in (layer.q, layer.k, layer.v))
         keys, values = self._buffers[0, index], self._buffers[1, index]  # (heads, S, d)
-        keys[:, past:total] = self._rotate(k, cos, sin).transpose(0, 1)
+        keys[:, past:total] = rotate(k, cos, sin).transpose(0, 1)
         values[:, past:total] = v.transpose(0, 1)
         out = F.scaled_dot_product_attention(
-            self._rotate(q, cos, sin).transpose(0, 1)[None],
+            rotate(q, cos, sin).transpose(0, 1)[None],
             keys[None, :, :total],
             values[None, :, :total],
             attn_mask=mask,
@@ -171,16 +176,6 @@ class LeanLlama:
             enable_gqa=self._groups > 1,
         )
         return F.linear(out[0].transpose(0, 1).reshape(n, -1), layer.o)
-
-    def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        half = self._size // 2
-        turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
-        return x * cos + turned * sin
-
-    def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._epsilon)
-        return weight * wide.to(x.dtype)
 
     def _reserve(self, positions: int) -> None:
         held = self._buffers.shape[3]
@@ -195,3 +190,17 @@ class LeanLlama:
         at = torch.arange(longer[3], device=grown.device)[None]
         cos, sin = self._rotary(grown, at)  # (1, S, d) each
         self._cos, self._sin = cos[0][:, None], sin[0][:, None]  # (S, 1, d): over all heads
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(n, heads, d) with each head turned by its position."""
+    half = x.shape[-1] // 2
+    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+    return x * cos + turned * sin
+
+
+def rms(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Root mean square norm, in float32 at least."""
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+    return weight * wide.to(x.dtype)

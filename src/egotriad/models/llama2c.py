@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM
 from egotriad.manifests.errors import CheckpointError, UsageError
 from egotriad.models.decoder import DecoderConfig, build_decoder
 
-__all__ = ["halves_from_pairs", "read_llama2c"]
+__all__ = ["halves_from_pairs", "read_header", "read_llama2c"]
 
 HEADER = 7
 """int32: width, MLP width, layers, heads, key heads, ids (negative: untied), positions."""
@@ -31,23 +31,33 @@ def read_llama2c(path: Path) -> tuple[DecoderConfig, LlamaForCausalLM]:
     Raises:
         CheckpointError: when the file is none, or of another size than its header says.
     """
-    try:
-        header = np.fromfile(path, "<i4", HEADER)
-    except OSError as exc:
-        raise CheckpointError(f"{path}: cannot be read ({exc})") from exc
-    config, ids = _config(header, path)
+    config, ids = read_header(path)
     sizes = _sizes(config, ids)
-    need = 4 * (HEADER + sum(int(np.prod(shape)) for _, shape in sizes))
-    if path.stat().st_size != need:
-        raise CheckpointError(
-            f"{path}: {path.stat().st_size} bytes, its header says {need}; need a whole .bin as "
-            "llama2.c's export.py writes it (version 0)"
-        )
     with torch.random.fork_rng(devices=[]):
         decoder = build_decoder(config, ids)
     data = np.memmap(path, "<f4", "r", offset=4 * HEADER)
     decoder.load_state_dict(_weights(data, sizes, config))
     return config, decoder.eval()
+
+
+def read_header(path: Path) -> tuple[DecoderConfig, int]:
+    """The shape of a `.bin` of llama2.c and its number of ids.
+
+    Raises:
+        CheckpointError: as `read_llama2c`.
+    """
+    try:
+        header = np.fromfile(path, "<i4", HEADER)
+    except OSError as exc:
+        raise CheckpointError(f"{path}: cannot be read ({exc})") from exc
+    config, ids = _config(header, path)
+    need = 4 * (HEADER + sum(int(np.prod(shape)) for _, shape in _sizes(config, ids)))
+    if path.stat().st_size != need:
+        raise CheckpointError(
+            f"{path}: {path.stat().st_size} bytes, its header says {need}; need a whole .bin as "
+            "llama2.c's export.py writes it (version 0)"
+        )
+    return config, ids
 
 
 def halves_from_pairs(weight: Tensor, heads: int) -> Tensor:

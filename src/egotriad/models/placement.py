@@ -4,9 +4,8 @@
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from egotriad.manifests.errors import CheckpointError, MissingDependency, UsageE
 from egotriad.models.checkpoints import read_tensors
 from egotriad.models.conditioned import ConditionedLM
 from egotriad.models.fit import Fit, Stored
+from egotriad.models.room import free_bytes
 from egotriad.models.settings import require_one_of
 
 __all__ = ["Placement", "Precision", "free_bytes", "needed_bytes", "place"]
@@ -70,59 +70,67 @@ def needed_bytes(model: ConditionedLM, placement: Placement) -> int:
     )
 
 
-def free_bytes(device: str) -> int | None:
-    """Memory that is free on a device; None where the system does not say."""
-    if torch.device(device).type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    values = dict(line.split(":", 1) for line in lines if ":" in line)
-    available = values.get("MemAvailable", "").split()
-    return int(available[0]) * 1024 if available else None
-
-
-def place(model: ConditionedLM, found: Fit, placement: Placement) -> None:
+def place(
+    model: ConditionedLM,
+    found: Fit,
+    placement: Placement,
+    *,
+    convert: Callable[[str, Tensor], Tensor] | None = None,
+) -> None:
     """Fills a model that lies on the meta device, and freezes it in eval mode.
 
     Args:
         model: on the meta device.
         found: an exact fit.
         placement: where to.
+        convert: a weight's name and tensor in the file to the tensor that the model holds, where
+            the file has another layout.
 
     Raises:
         CheckpointError: when the device has too little memory; nothing was read then.
         MissingDependency: when 4bit is asked for without bitsandbytes.
     """
-    require_room(model, placement)
+    require_room([model], placement)
     if placement.precision == "4bit":
         _quantised_linears(model, placement)
     for piece in _pieces(found):
         for name, tensor in _read(piece):
             extra = piece[name].extra_rows
-            _put(model, name, tensor[:-extra] if extra else tensor, placement)
+            taken = tensor[:-extra] if extra else tensor
+            _put(model, name, convert(name, taken) if convert else taken, placement)
     if model.decoder.config.tie_word_embeddings:
         model.decoder.lm_head.weight = model.decoder.model.embed_tokens.weight
     _compute_buffers(model, placement.device)
     model.eval().requires_grad_(False)
 
 
-def require_room(model: ConditionedLM, placement: Placement) -> None:
-    """Nothing when the weights fit the device's free memory, as far as it is known.
+def require_room(
+    models: Sequence[ConditionedLM], placement: Placement, *, packable: bool = True
+) -> None:
+    """Nothing when the weights of all fit the device's free memory, as far as it is known.
+
+    Args:
+        models: on any device.
+        placement: where to, and in which precision.
+        packable: whether 4bit is a way out.
 
     Raises:
         CheckpointError: saying what would fit.
     """
-    need, free = needed_bytes(model, placement), free_bytes(placement.device)
+    need, free = _bytes_of(models, placement), free_bytes(placement.device)
     if free is None or need <= free:
         return
-    smaller = needed_bytes(model, Placement(device=placement.device, precision="4bit"))
+    smaller = _bytes_of(models, Placement(device=placement.device, precision="4bit"))
+    instead = f"precision 4bit ({smaller / 1e9:.1f} GB)" if packable else "smaller decoders"
+    names = " and ".join(f"{model.kind} {model.name}" for model in models)
     raise CheckpointError(
-        f"{model.kind} {model.name} takes {need / 1e9:.1f} GB in {placement.precision}, "
-        f"{free / 1e9:.1f} GB are free on {placement.device}; choose another device, or precision "
-        f"4bit ({smaller / 1e9:.1f} GB)"
+        f"{names} take{'s' * (len(models) == 1)} {need / 1e9:.1f} GB in {placement.precision}, "
+        f"{free / 1e9:.1f} GB are free on {placement.device}; choose another device, or {instead}"
     )
+
+
+def _bytes_of(models: Sequence[ConditionedLM], placement: Placement) -> int:
+    return sum(needed_bytes(model, placement) for model in models)
 
 
 def _pieces(found: Fit) -> Iterator[dict[str, Stored]]:

@@ -1,24 +1,32 @@
 """Projectors: feature vectors of an encoder to the width of a language model.
 
-`(B, K, d) -> linear: Linear(d, D) | mlp2x_gelu: Linear(d, D), GELU, Linear(D, D) -> (B, K, D)`
-
-Kinds and names of the weights are LLaVA's (haotian-liu/LLaVA `multimodal_projector/builder.py`), so
-its descendants' projectors load, LLaSA's among them.
+```
+kind          (B, K, d) -> (B, K, D)
+none          as it is: d must be D
+linear        Linear(d, D)
+mlp2x_gelu    Linear(d, D), GELU, Linear(D, D)
+sensorllm     Linear(d, 2048), GELU, Linear(2048, 3072), GELU, Linear(3072, D)
+```
+`linear` and `mlp2x_gelu` have LLaVA's names (haotian-liu/LLaVA `multimodal_projector/builder.py`),
+so its descendants' projectors load, LLaSA's among them. `sensorllm` is SensorLLM's `ts_proj`
+(cruiseresearchgroup/SensorLLM); no weights of it are published.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import nn
 
-from egotriad.manifests.errors import CheckpointError
+from egotriad.manifests.errors import CheckpointError, UsageError
 from egotriad.models.checkpoints import KeyMap, TensorHeader, fill, read_headers
 from egotriad.models.settings import require_one_of
 
 __all__ = ["ProjectorKind", "build_projector", "load_projector"]
 
-ProjectorKind = Literal["mlp2x_gelu", "linear"]
+ProjectorKind = Literal["mlp2x_gelu", "linear", "sensorllm", "none"]
+SENSORLLM_WIDTHS = (2048, 3072)
 PREFIXES = ("model.mm_projector.", "mm_projector.")
 
 
@@ -26,14 +34,24 @@ def build_projector(kind: ProjectorKind, width: int, hidden_size: int) -> nn.Mod
     """A fresh projector from `width` to `hidden_size`.
 
     Raises:
-        UsageError: an unknown kind.
+        UsageError: an unknown kind, or none between different widths.
     """
     require_one_of("projector", kind, ProjectorKind)
+    if kind == "none":
+        if width != hidden_size:
+            raise UsageError(
+                f"projector none: features are {width} wide, the decoder {hidden_size}; need equal "
+                "widths, or choose mlp2x_gelu"
+            )
+        return nn.Identity()
     if kind == "linear":
         return nn.Linear(width, hidden_size)
-    return nn.Sequential(
-        nn.Linear(width, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size)
-    )
+    inner = SENSORLLM_WIDTHS if kind == "sensorllm" else (hidden_size,)
+    widths = (width, *inner, hidden_size)
+    layers: list[nn.Module] = [nn.Linear(widths[0], widths[1])]
+    for one, other in pairwise(widths[1:]):
+        layers += [nn.GELU(), nn.Linear(one, other)]
+    return nn.Sequential(*layers)
 
 
 def load_projector(path: Path) -> nn.Module:

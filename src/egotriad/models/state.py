@@ -20,6 +20,10 @@ __all__ = ["DecoderState", "wide"]
 class Engine(Protocol):
     """What runs the decoder and keeps its cache."""
 
+    @property
+    def cached(self) -> int:
+        """Positions that the cache holds."""
+
     def start(self, prefix: Tensor) -> Tensor:
         """(1, V) logits after the prefix (1, P, D)."""
 
@@ -36,6 +40,11 @@ class LibraryEngine:
     def __init__(self, decoder: LlamaForCausalLM) -> None:
         self._decoder = decoder
         self._cache = DynamicCache(config=decoder.config)
+
+    @property
+    def cached(self) -> int:
+        """Positions that the cache holds."""
+        return self._cache.get_seq_length()
 
     def start(self, prefix: Tensor) -> Tensor:
         """(1, V) logits after the prefix (1, P, D)."""
@@ -64,6 +73,11 @@ class LeanEngine:
 
     def __init__(self, lean: LeanLlama) -> None:
         self._lean = lean
+
+    @property
+    def cached(self) -> int:
+        """Positions that the cache holds."""
+        return self._lean.length
 
     def start(self, prefix: Tensor) -> Tensor:
         """(1, V) logits after the prefix (1, P, D)."""
@@ -121,6 +135,11 @@ class DecoderState:
             self._engine = LibraryEngine(decoder)
         with torch.inference_mode():
             self.prefix_logits: Tensor = wide(self._engine.start(prefix))[0]
+
+    @property
+    def cached(self) -> int:
+        """Positions in the cache itself, prefix included; nodes of a tree count."""
+        return self._engine.cached
 
     def feed(self, ids: list[int], *, keep: int | None = None) -> Tensor:
         """Appends ids and returns (n, V): row i holds the logits after ids[i].

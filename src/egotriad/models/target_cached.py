@@ -7,7 +7,7 @@ target's greedy text. What recorded texts cannot tell is everything else: how th
 divergences from it, and what its steps cost. Those numbers mean nothing here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -54,11 +54,14 @@ class RecordedTexts(Protocol):
     def check_belongs_to(self, **expected: str) -> None:
         """Raises when they were made with other shards, target or tokenizer."""
 
+    def check_as_long_as(self, max_new_tokens: int) -> None:
+        """Raises when they were cut off before so many ids."""
+
 
 class ReplayState:
     """One recorded text as a sequence state: fed, asked for logits, rolled back.
 
-    Behind ids that the target did not say nothing is known: those rows are NaN.
+    Behind ids that the target did not say nothing is known: there all ids are alike.
 
     Args:
         text: recorded ids.
@@ -72,7 +75,8 @@ class ReplayState:
     def __init__(self, text: tuple[int, ...], vocabulary: int, eos_id: int) -> None:
         self._text, self._vocabulary, self._eos_id = text, vocabulary, eos_id
         self._fed: list[int] = []
-        self.prefix_logits: Tensor = self._row()
+        self._nodes: list[list[int]] = []  # of a tree: the ids on the way to each
+        self.prefix_logits: Tensor = self._row([])
 
     @property
     def length(self) -> int:
@@ -89,11 +93,31 @@ class ReplayState:
         Raises:
             EvaluationError: when the text was cut off and is asked to go on.
         """
-        rows = []
-        for i in ids:
-            self._fed.append(i)
-            rows.append(self._row())
-        return torch.stack(rows[-(keep or len(ids)) :])
+        start = len(self._fed)
+        self._fed += ids
+        first = 0 if keep is None else len(ids) - keep
+        return torch.stack([self._row(self._fed[: start + i + 1]) for i in range(first, len(ids))])
+
+    def feed_tree(self, ids: list[int], parents: list[int]) -> Tensor:
+        """Appends nodes of a tree and returns (n, V): row i holds the logits after node i.
+
+        Args:
+            ids: one or more.
+            parents: index of each node's parent among all nodes; -1 for one that follows the text.
+
+        Raises:
+            EvaluationError: as `feed`.
+        """
+        first = len(self._nodes)
+        for i, parent in zip(ids, parents, strict=True):
+            self._nodes.append([*(self._nodes[parent] if parent >= 0 else []), i])
+        return torch.stack([self._row(self._fed + path) for path in self._nodes[first:]])
+
+    def keep_nodes(self, nodes: list[int]) -> None:
+        """Makes a path of the tree part of the text and forgets the other nodes."""
+        if nodes:
+            self._fed += self._nodes[nodes[-1]]
+        self._nodes = []
 
     def rollback(self, n: int) -> None:
         """Forgets the last n generated ids."""
@@ -101,10 +125,10 @@ class ReplayState:
             raise ValueError(f"cannot roll back {n} ids, the state holds {self.length}")
         del self._fed[self.length - n :]
 
-    def _row(self) -> Tensor:
-        said = len(self._fed)
-        if tuple(self._fed) != self._text[:said] or self._fed[-1:] == [self._eos_id]:
-            return torch.full((self._vocabulary,), torch.nan)
+    def _row(self, fed: list[int]) -> Tensor:
+        said = len(fed)
+        if tuple(fed) != self._text[:said] or fed[-1:] == [self._eos_id]:
+            return torch.zeros(self._vocabulary)
         if said == len(self._text):
             raise EvaluationError(
                 f"the recorded text was cut after {said} ids and more are asked for; run "
@@ -113,6 +137,40 @@ class ReplayState:
         row = torch.full((self._vocabulary,), NEVER)
         row[self._text[said]] = 0.0
         return row
+
+
+class ReplayStates:
+    """Several recorded texts, each fed and rolled back at its own pace.
+
+    Args:
+        states: one per text.
+
+    Attributes:
+        prefix_logits: (B, V) of the first ids.
+    """
+
+    def __init__(self, states: Sequence[ReplayState]) -> None:
+        self._states = list(states)
+        self.prefix_logits: Tensor = torch.stack([state.prefix_logits for state in states])
+
+    @property
+    def lengths(self) -> list[int]:
+        """Generated ids that each text holds."""
+        return [state.length for state in self._states]
+
+    def feed(self, ids: Sequence[Sequence[int]]) -> Tensor:
+        """Appends ids to each text: (B, n, V); behind a text's last they mean nothing."""
+        width = self.prefix_logits.shape[1]
+        rows = torch.zeros(len(ids), max(map(len, ids)), width)
+        for row, state, more in zip(rows, self._states, ids, strict=True):
+            if more:
+                row[: len(more)] = state.feed(list(more))
+        return rows
+
+    def rollback(self, counts: Sequence[int]) -> None:
+        """Forgets the last ids of each text."""
+        for state, count in zip(self._states, counts, strict=True):
+            state.rollback(count)
 
 
 class CachedTarget:
@@ -126,6 +184,7 @@ class CachedTarget:
 
     Attributes:
         eos_id: of the tokenizer.
+        prompt: ids of the prompt under which the texts were recorded, where the outputs say it.
 
     Raises:
         CheckpointError: for another target or tokenizer.
@@ -144,15 +203,16 @@ class CachedTarget:
         **expected: str,
     ) -> None:
         outputs.check_belongs_to(tokenizer_sha256=tokenizer_sha256(tokenizer), **expected)
-        recorded = int(outputs.meta["max_new_tokens"])
-        if recorded < max_new_tokens:
-            raise EvaluationError(
-                f"target outputs were cut after {recorded} ids, need {max_new_tokens}; run "
-                f"cache-targets again with --max-new-tokens {max_new_tokens}, or ask for fewer"
-            )
+        outputs.check_as_long_as(max_new_tokens)
         self.eos_id = int(tokenizer.eos_token_id)
+        self.prompt = tuple(outputs.meta.get("prompt_ids", ()))
         self._vocabulary = len(tokenizer)
         self._texts = {(row.window_id, row.span_index): row.output_ids for row in outputs.rows}
+
+    @property
+    def device(self) -> torch.device:
+        """Texts lie in memory."""
+        return torch.device("cpu")
 
     def prepare(self, clip: Clip, span: Span) -> Tensor:
         """int64 (L,): what the target said about this span.
@@ -179,6 +239,10 @@ class CachedTarget:
         if len(inputs) != 1:
             raise ValueError(f"a state holds one clip, got {len(inputs)}")
         return ReplayState(tuple(inputs[0].tolist()), self._vocabulary, self.eos_id)
+
+    def states(self, inputs: Sequence[Tensor]) -> ReplayStates:
+        """Several texts (L,) together, as `prepare` gives them."""
+        return ReplayStates([self.state(one[None]) for one in inputs])
 
     def greedy(self, inputs: Tensor, max_new_tokens: int) -> list[list[int]]:
         """The texts (B, L) again, cut where fewer ids are asked for."""

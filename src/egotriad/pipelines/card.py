@@ -7,11 +7,11 @@ templates/datasetcard_template.md.
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+from egotriad.manifests.licences import licences_of
 from egotriad.manifests.split import SALT
 from egotriad.pipelines.card_front import front_matter
 from egotriad.pipelines.card_yaml import to_yaml
 from egotriad.pipelines.facts import BuildFacts
-from egotriad.pipelines.licences import licences_of
 from egotriad.pipelines.stats import value_counts
 
 __all__ = ["dataset_card"]

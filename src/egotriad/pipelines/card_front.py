@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from egotriad.manifests.licences import Licence, licences_of
 from egotriad.manifests.schema import FOLDERS, TABLES
 from egotriad.manifests.split import SPLITS
-from egotriad.pipelines.licences import Licence, licences_of
 from egotriad.pipelines.stats import value_counts
 
 __all__ = ["front_matter"]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from egotriad.manifests.licences import licences_of
 from egotriad.manifests.schema import FOLDERS, TABLES
 from egotriad.pipelines.card_front import front_matter
 from egotriad.pipelines.facts import BuildFacts
-from egotriad.pipelines.licences import licences_of
 from egotriad.pipelines.stats import value_counts
 
 __all__ = ["contents_of", "croissant"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from egotriad.manifests import Unreadable
 from egotriad.manifests.errors import DiskFull, DownloadError, UsageError
+from egotriad.manifests.licences import licence
 from egotriad.manifests.progress import Meter
 from egotriad.pipelines.disk import free_bytes
 from egotriad.pipelines.download_ledger import DownloadLedger
@@ -28,7 +29,6 @@ from egotriad.pipelines.egoexo4d_files import (
 from egotriad.pipelines.egoexo4d_options import EgoExo4DOptions
 from egotriad.pipelines.egoexo4d_release import BUCKET, RemoteFile, manifest_key, read_parts
 from egotriad.pipelines.egoexo4d_tables import Tables
-from egotriad.pipelines.licences import licence
 from egotriad.pipelines.s3_access import Terms, open_s3, probe_object
 
 __all__ = ["Download", "bring_tables", "download_takes"]

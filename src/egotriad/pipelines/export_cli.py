@@ -12,6 +12,7 @@ from rich.console import Console
 from egotriad.converters.event_files_fields import Size
 from egotriad.manifests.cli import EXIT_INCOMPLETE, finish, run_app
 from egotriad.manifests.errors import UsageError
+from egotriad.manifests.licences import licences_of
 from egotriad.manifests.progress import Meter
 from egotriad.pipelines.engine import default_workers
 from egotriad.pipelines.export import ExportConfig, ExportReport, Format, export_shards
@@ -22,7 +23,6 @@ from egotriad.pipelines.import_shards import (
     import_export,
     is_export,
 )
-from egotriad.pipelines.licences import licences_of
 
 __all__ = ["export", "import_"]
 

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 
 from egotriad.manifests.errors import PushError
 from egotriad.manifests.files import open_sealed, seal, sha256_file, write_text
+from egotriad.manifests.hub import hub_api, hub_errors
 from egotriad.pipelines.push_check import (
     Verify,
     check_loading,
     check_soundness,
     remember_soundness,
 )
-from egotriad.pipelines.push_hub import Hub, differences, hub_api, hub_errors
+from egotriad.pipelines.push_hub import Hub, differences
 from egotriad.pipelines.push_plan import (
     MARKERS,
     TABLE_FOLDERS,

@@ -14,8 +14,8 @@ from typing import Literal
 
 from egotriad.manifests.errors import ShardError, UsageError
 from egotriad.manifests.files import sha256_file
+from egotriad.manifests.licences import Licence, licences_of
 from egotriad.manifests.shards import open_table, read_manifest
-from egotriad.pipelines.licences import Licence, licences_of
 
 __all__ = ["MARKERS", "LocalFile", "PushConfig", "PushPlan", "plan_push"]
 
