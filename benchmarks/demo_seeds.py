@@ -12,7 +12,8 @@ from typing import Any
 
 from egotriad import demo
 
-ARMS = ("draft", "text_only", "ngram", "zeroed_imu", "shuffled_imu", "oracle")
+ARMS = ("draft", "text_only", "ngram", "retrieval", "zeroed_imu", "shuffled_imu", "oracle")
+OTHERS = ("text_only", "retrieval")
 
 
 def main() -> None:
@@ -33,7 +34,15 @@ def main() -> None:
 
 def header() -> str:
     """Column names and the rule under them."""
-    names = ["seed", *ARMS, "draft - text_only", "accuracy", "distinct texts", "tokens", "equal"]
+    names = ["seed", *ARMS, *(f"draft - {name}" for name in OTHERS)]
+    names += [
+        "accuracy",
+        "distinct texts",
+        "tokens",
+        "equal",
+        "speed-up of timed clips, predicted",
+        "measured",
+    ]
     return "| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|"
 
 
@@ -43,14 +52,17 @@ def row(seed: int, report: dict[str, Any]) -> str:
     for name in ARMS:
         arm = report["arms"][name]
         cells.append(interval(arm["tau_incl_bonus"], arm["ci95"]["tau_incl_bonus"]))
-    gain = report["tau_gains"]["text_only"]
-    cells.append(interval(gain["value"], gain["ci95"]))
-    target, lossless = report["target"], report["lossless"]
+    for name in OTHERS:
+        gain = report["tau_gains"][name]
+        cells.append(interval(gain["value"], gain["ci95"]))
+    target, lossless, cost = report["target"], report["lossless"], report["cost"]
     cells += [
         f"{target['accuracy']:.2f}",
         str(target["distinct_texts"]),
         f"{target['mean_tokens']:.1f}",
         f"{lossless['equal']}/{lossless['checked']}",
+        f"{cost['speedup_predicted_of_timed']:.2f}",
+        f"{cost['speedup_measured_decode']:.2f}",
     ]
     return "| " + " | ".join(cells) + " |"
 

@@ -122,6 +122,27 @@ def test_training_changes_of_the_decoder_what_was_chosen(
     assert again.meta["losses"]["distillation"] == before
 
 
+@pytest.mark.parametrize(("training", "rate"), [("full", 1e-4), ("lora", 5e-4), ("frozen", 2e-3)])
+def test_published_weights_are_trained_more_gently_unless_a_rate_is_given(
+    training: str,
+    rate: float,
+    llama: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    toy_clips: Callable[..., list[Clip]],
+) -> None:
+    clips = [clip for clip in toy_clips(8) if clip.split == "train"]
+
+    def recorded(config: DraftTraining) -> float:
+        start = DecoderChoice(name=str(llama), training=training).load(tokenizer)
+        trained = train_draft(clips, outputs_of(clips), tokenizer, config, start=start)
+        return float(trained.meta["training"]["learning_rate"])
+
+    assert recorded(DraftTraining(steps=1)) == rate
+    assert recorded(DraftTraining(steps=1, learning_rate=0.01)) == 0.01
+    fresh = train_draft(clips, outputs_of(clips), tokenizer, DraftTraining(steps=1))
+    assert fresh.meta["training"]["learning_rate"] == 2e-3
+
+
 def test_another_vocabulary_is_refused_with_its_ids_before_any_weight_is_read(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from egotriad.manifests.errors import (
     UsageError,
 )
 from egotriad.models.card import CardFacts
+from egotriad.models.cli import models
 from egotriad.models.conditioned import ConditionedLM
 from egotriad.models.decoder import DecoderConfig, build_decoder
 from egotriad.models.decoder_files import open_decoder
@@ -308,3 +309,20 @@ def test_a_model_that_is_nowhere_is_said_to_be(
     with pytest.raises(CheckpointError, match="no such folder, and no hub id"):
         model_folder("one/two/three")
     assert model_folder(tmp_path) == tmp_path
+
+
+def test_a_folder_is_pushed_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub = FakeHub()
+    monkeypatch.setattr("egotriad.models.hub.hub_api", lambda: hub)
+    text_draft().save_pretrained(tmp_path / "draft")
+    assert models(["push", str(tmp_path / "draft"), REPO, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"repo_id": REPO, "commit": "commit1", "public": False}
+    assert hub.private
+    assert "model.safetensors" in hub.files
+    assert models(["push", str(tmp_path / "draft"), REPO, "--public"]) == 2
+    assert "who may publish that says so" in capsys.readouterr().err
+    assert models(["push", str(tmp_path), REPO]) == 1
+    assert "not a model folder" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Command line `egotriad models list|show|check`: what can be used, and whether a file is that."""
+"""Command line `egotriad models list|show|check|push`: what can be used, does a file fit."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -37,6 +37,7 @@ def _models_app(words: list[str]) -> App:
     app.command(_list, name="list")
     app.command(_show, name="show")
     app.command(_check, name="check")
+    app.command(_push, name="push")
     return app
 
 
@@ -132,6 +133,45 @@ def _check(
         as_json=json,
         show=lambda console: _print_checked(console, found, device),
         code=code if found.fits else EXIT_FAILED,
+    )
+
+
+def _push(
+    folder: Path,
+    repo_id: str,
+    /,
+    *,
+    public: Annotated[bool, Parameter(negative=())] = False,
+    i_have_the_right_to_redistribute: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    json: bool = False,
+) -> int:
+    """Push a model folder to a model repository on the Hugging Face Hub, private by default.
+
+    Ids of wearers and recordings are sent as salted hashes. What lies on the Hub afterwards is
+    compared with what was sent.
+
+    Args:
+        folder: of train-target or train-draft; a draft's text-only twin is pushed on its own.
+        repo_id: NAMESPACE/NAME of the repository; it is made if it is not there.
+        public: make the repository public once everything is there.
+        i_have_the_right_to_redistribute: with --public: the licence of something the model was
+            made from; once for each.
+        json: print the result as one line of JSON.
+    """
+    from egotriad.models.hub import push_folder
+
+    commit = push_folder(
+        folder,
+        repo_id,
+        public=public,
+        i_have_the_right_to_redistribute=i_have_the_right_to_redistribute,
+    )
+    return finish(
+        {"repo_id": repo_id, "commit": commit, "public": public},
+        as_json=json,
+        show=lambda console: console.print(
+            f"{repo_id}: sent, read back equal (commit {commit[:12]})", highlight=False
+        ),
     )
 
 
