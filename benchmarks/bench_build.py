@@ -1,23 +1,23 @@
 """What a whole build costs: beside decoding alone, beside v2e, with two workers, over hours.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_build.py cost CLIP.mp4 --v2e PATH_TO_CHECKOUT
+    OMP_NUM_THREADS=1 python benchmarks/bench_build.py cost CLIP.mp4 --v2e CHECKOUT
     OMP_NUM_THREADS=1 python benchmarks/bench_build.py workers CLIP.mp4
     OMP_NUM_THREADS=1 python benchmarks/bench_build.py memory CLIP.mp4 --minutes 120
 
 `cost`: CPU time of `build-shards gopro` (full event spans, 346x260, IMU, clocks compared, previews,
-packing, hashes) over that of decoding the clip and bringing it to the sensor's size. v2e runs as
-its program does without interpolation: OpenCV's reader, grey, resize, its emulator; no output.
+packing, hashes) over that of decoding the clip and bringing it to the sensor's size; with `--v2e`,
+v2e's own program on the same clip and ours, each as a process from its start to its end.
 `workers`: several copies of the clip with one worker and with two. `memory`: the clip's video over
 and over as one long recording; resident memory of the builder while it goes.
 """
 
 import argparse
 import dataclasses
-import itertools
 import json
 import os
 import resource
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -27,12 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
-from bench_dvs import load_v2e
 from harness import compare, environment, table, write_json
+from v2e_program import program_cpu_s, v2e_command
 
-from egotriad.converters.dvs import DvsConfig
 from egotriad.converters.video import probe, read_frames
 from egotriad.manifests import Alignment, ImuTrack, Recording, SensorStream
 from egotriad.pipelines.build import BuildReport, build
@@ -54,7 +52,8 @@ def main() -> None:
     parser.add_argument("what", choices=("cost", "workers", "memory"))
     parser.add_argument("video", type=Path, help="a GoPro clip")
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each arm")
-    parser.add_argument("--v2e", type=Path, help="folder that holds v2e's `v2ecore` package")
+    parser.add_argument("--v2e", type=Path, help="checkout of SensorsINI/v2e, for its program")
+    parser.add_argument("--v2e-packages", type=Path, help="folder of packages for v2e alone")
     parser.add_argument("--copies", type=int, default=6, help="recordings for the workers")
     parser.add_argument("--minutes", type=float, default=20.0, help="length of the long recording")
     parser.add_argument("--json", type=Path, help="file for all numbers")
@@ -101,9 +100,6 @@ def cost(options: argparse.Namespace, scratch: Path) -> None:
             title="bench",
         ),
     }
-    if options.v2e:
-        emulator_class = load_v2e(options.v2e)
-        arms["v2e"] = lambda: run_v2e(emulator_class, options.video)
     frames = decode(options.video)
     comparison = compare(
         f"{options.video.name}: {frames} frames, {report.events:,} events in {report.clips} clips",
@@ -116,38 +112,32 @@ def cost(options: argparse.Namespace, scratch: Path) -> None:
     least = {arm: min(seconds) for arm, seconds in comparison.seconds.items()}
     print(f"build / (decode, resize): {least['build'] / least['decode, resize']:.2f}")
     if options.v2e:
-        print(f"v2e / build: {least['v2e'] / least['build']:.1f}")
+        programs(options, scratch)
     if options.json:
         write_json(options.json, [comparison], environment(("numpy", "numba", "pyarrow", "av")))
 
 
-def run_v2e(emulator_class: Any, video: Path) -> int:
-    """v2e's way through a video, without files; returns the number of events."""
-    config = DvsConfig.preset("clean")
-    emulator = emulator_class(
-        pos_thres=config.pos_thres,
-        neg_thres=config.neg_thres,
-        sigma_thres=config.sigma_thres,
-        cutoff_hz=config.cutoff_hz,
-        leak_rate_hz=config.leak_rate_hz,
-        shot_noise_rate_hz=config.shot_noise_rate_hz,
-        refractory_period_s=config.refractory_period_s,
-        seed=1,
-        device="cpu",
-    )
-    reader = cv2.VideoCapture(str(video))
-    rate_hz = reader.get(cv2.CAP_PROP_FPS)
-    count = 0
-    for index in itertools.count():
-        there, frame = reader.read()
-        if not there:
-            return count
-        grey = cv2.resize(
-            cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), SIZE_WH, interpolation=cv2.INTER_AREA
-        )
-        events = emulator.generate_events(grey.astype(np.float64), index / rate_hz)
-        count += 0 if events is None else len(events)
-    return count
+def programs(options: argparse.Namespace, scratch: Path) -> None:
+    """CPU of v2e's program and of ours as processes of their own, from start to end."""
+    ours = [str(Path(sys.executable).with_name("build-shards")), "gopro"]
+    alone = os.environ | {"PYTHONPATH": str(options.v2e_packages or "")}
+    for preset in ("clean", "noisy"):
+        words = ["--input", str(options.video), "--engine", "serial"]
+        words += ["--preset", preset, "--fit", "stretch"]  # as v2e does
+        arms = {
+            "v2e.py": (v2e_command(options.v2e, options.video, scratch / "v2e", preset), alone),
+            "build-shards": ([*ours, *words, "--out", str(scratch / "ours")], dict(os.environ)),
+        }
+        times: dict[str, list[float]] = {arm: [] for arm in arms}
+        for _ in range(options.rounds):
+            for arm, (command, environ) in arms.items():
+                shutil.rmtree(scratch / "ours", ignore_errors=True)
+                times[arm].append(program_cpu_s(command, environ))
+        theirs_s, ours_s = (min(values) for values in times.values())
+        said = f"v2e.py {theirs_s:.2f} s, build-shards {ours_s:.2f} s"
+        print(f"programs, {preset}: {said}; v2e / ours: {theirs_s / ours_s:.1f}")
+    command = v2e_command(options.v2e, options.video, scratch / "v2e", "clean")
+    print(f"v2e.py --help: {program_cpu_s([*command, '--help'], alone):.2f} s")
 
 
 def workers(options: argparse.Namespace, scratch: Path) -> None:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+from egotriad.converters import video_blocks
 from egotriad.converters.video import FrameChunk, read_frames
-from egotriad.converters.video_blocks import block_starts, read_small_frames
+from egotriad.converters.video_blocks import FrameTap, block_starts, read_small_frames
 from egotriad.converters.video_rotation import CameraRotation, camera_rotation
 from egotriad.converters.video_rotation_fit import fit_rotation
 from egotriad.manifests.errors import RecordingError, UsageError
@@ -127,10 +129,10 @@ def test_one_frame_a_change_of_size_and_a_bad_focal_length_are_errors() -> None:
         camera_rotation([chunk], focal_per_width=-1.0)
 
 
-def write_video(path: Path, frames: int = 90, gop: int = 15) -> None:
+def write_video(path: Path, frames: int = 90, gop: int = 15, b_frames: int = 0) -> None:
     """Drifting bars, 320x180 at 30 frames a second, a key frame every `gop`."""
     with av.open(str(path), "w") as container:
-        options = {"g": str(gop), "crf": "20", "bf": "0", "sc_threshold": "0"}
+        options = {"g": str(gop), "crf": "20", "bf": str(b_frames), "sc_threshold": "0"}
         stream = container.add_stream("libx264", rate=30, options=options)
         stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 30)
@@ -179,6 +181,69 @@ def test_blocks_that_overlap_give_no_frame_twice(tmp_path: Path) -> None:
         read_small_frames(tmp_path / "a.mp4", width=160, starts=(0, 1_000_000), block_us=500_000)
     )
     assert (np.diff(times) > 0).all()
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize("seen", [0, 1, 37, 78, 90])
+@pytest.mark.parametrize(
+    "blocks",
+    [{}, {"starts": (0, 1_200_000, 2_600_000), "block_us": 300_000}, {"starts": (0, 500_000)}],
+)
+def test_what_is_tapped_from_a_pass_is_what_would_have_been_read(
+    tmp_path: Path, blocks: dict[str, Any], seen: int, b_frames: int
+) -> None:
+    write_video(tmp_path / "a.mp4", b_frames=b_frames)
+    if "starts" in blocks:
+        blocks = {"block_us": 900_000} | blocks  # the last blocks overlap
+    read, times = joined(read_small_frames(tmp_path / "a.mp4", width=160, **blocks))
+    taken: list[FrameChunk] = []
+    tap = FrameTap(tmp_path / "a.mp4", taken.append, width=160, **blocks)
+    passing = read_frames(tmp_path / "a.mp4", chunk_frames=1, through=tap.through)
+    for _ in range(seen):
+        next(passing)
+    if seen == 90:
+        assert next(passing, None) is None
+    passing.close()
+    tap.finish()
+    tapped, tapped_times = joined(iter(taken))
+    assert np.array_equal(tapped_times, times)
+    assert np.array_equal(tapped, read)
+
+
+def test_a_video_that_cannot_be_searched_ends_the_tap_and_not_the_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "a.mp4")
+    taken: list[FrameChunk] = []
+    tap = FrameTap(
+        tmp_path / "a.mp4", taken.append, width=160, starts=(0, 2_000_000), block_us=500_000
+    )
+
+    def refuse(*words: Any) -> None:
+        raise RecordingError("its video cannot be searched")
+
+    monkeypatch.setattr(video_blocks, "_seek", refuse)
+    frames = sum(len(chunk.t_us) for chunk in read_frames(tmp_path / "a.mp4", through=tap.through))
+    assert frames == 90
+    with pytest.raises(RecordingError, match="cannot be searched"):
+        tap.finish()
+
+
+def test_damage_behind_the_pass_costs_the_tap_what_cannot_be_decoded(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4")
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    where = data.index(b"mdat") + (len(data) - data.index(b"mdat")) * 2 // 3
+    data[where : where + 400] = bytes(400)
+    (tmp_path / "b.mp4").write_bytes(data)
+    taken: list[FrameChunk] = []
+    tap = FrameTap(tmp_path / "b.mp4", taken.append, width=160)
+    passing = read_frames(tmp_path / "b.mp4", chunk_frames=10, through=tap.through)
+    next(passing)
+    passing.close()
+    tap.finish()
+    _, read_times = joined(read_small_frames(tmp_path / "b.mp4", width=160))
+    assert np.array_equal(joined(iter(taken))[1], read_times)
+    assert 10 < len(read_times) < 90
 
 
 def test_a_damaged_video_gives_what_can_be_decoded(tmp_path: Path) -> None:

@@ -13,14 +13,18 @@ import av
 import numpy as np
 import pytest
 
-from egotriad.converters.video import FrameChunk, read_frames
+from egotriad.converters.sync import SyncConfig
+from egotriad.converters.sync_report import SegmentOffset, SyncReport
+from egotriad.converters.video import FrameChunk, TimedFrame, read_frames
 from egotriad.manifests import Alignment, ImuTrack, Narration, Recording, SensorStream
 from egotriad.manifests.errors import RecordingError, UsageError
 from egotriad.manifests.shards import read_shards
+from egotriad.pipelines import part_imu
 from egotriad.pipelines.build import build
 from egotriad.pipelines.cli import build_shards
 from egotriad.pipelines.dataset_gopro import GoProOptions
 from egotriad.pipelines.plan import BuildConfig, plan_build
+from egotriad.pipelines.sync import SyncWatch
 
 
 def still_imu(seconds: float, gap_s: tuple[float, float] = (0.0, 0.0)) -> ImuTrack:
@@ -194,6 +198,66 @@ def test_a_gap_in_the_imu_rejects_its_window_only(recording: Recording, tmp_path
     assert 0.4 < 1 - masked.imu.valid.mean() < 0.6
     assert np.isnan(masked.imu.data[:, ~masked.imu.valid]).all()
     assert masked.qc.imu_gap_fraction == pytest.approx(1 - masked.imu.valid.mean(), abs=1e-6)
+
+
+CLOCKS_OFF = SyncReport(
+    verdict="corrected",
+    reasons=("the IMU's stamps are 0.9 s too small",),
+    segments=(
+        SegmentOffset(
+            number=0,
+            start_us=0,
+            end_us=3_995_000,
+            middle_us=2_000_000,
+            offset_us=900_000.0,
+            interval_us=900.0,
+            correlation=0.97,
+            peak_ratio=3.0,
+        ),
+    ),
+    clock_segments=1,
+)
+
+
+class Watched(SyncWatch):
+    """Counts the frames of the pass that it watches."""
+
+    frames: ClassVar[list[int]] = []
+
+    def through(self, frames: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
+        for frame, t_us in super().through(frames):
+            self.frames.append(t_us)
+            yield frame, t_us
+
+    def report(self, config: SyncConfig | None = None) -> SyncReport:
+        assert super().report(config).verdict == "cannot tell"  # nothing turns in this video
+        return CLOCKS_OFF
+
+
+def test_clocks_are_checked_on_the_frames_that_the_events_are_made_of(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_imu, "SyncWatch", Watched)
+    monkeypatch.delattr(part_imu, "sync_recording")  # no pass of its own
+    Watched.frames.clear()
+    assert make([recording], tmp_path).rejected == {}
+    assert len(Watched.frames) == 120
+    clips = list(read_shards(tmp_path / "out"))
+    assert [clip.t_start_us for clip in clips] == [0, 1_000_000, 2_000_000, 3_000_000]
+    assert {clip.align.status for clip in clips} == {"unverified"}
+    assert {clip.align.offset_us for clip in clips} == {None}
+
+
+def test_a_clock_that_shall_be_corrected_is_known_before_windows_are_chosen(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_imu, "sync_recording", lambda described, track: CLOCKS_OFF)
+    config = dataclasses.replace(CONFIG, sync="correct")
+    assert make([recording], tmp_path, config).rejected == {"imu-gap": 1}
+    clips = list(read_shards(tmp_path / "out"))
+    assert [clip.t_start_us for clip in clips] == [1_000_000, 2_000_000, 3_000_000]
+    assert {clip.align.offset_us for clip in clips} == {900_000}
+    assert all(clip.imu is not None and len(clip.events) > 0 for clip in clips)
 
 
 def test_frames_too_far_apart_reject_the_windows_between_them(

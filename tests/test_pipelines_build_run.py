@@ -16,7 +16,7 @@ import pytest
 from egotriad.manifests import Recording, Unreadable
 from egotriad.manifests.errors import DiskFull, EgotriadError, RecordingError, UsageError
 from egotriad.manifests.verify import verify
-from egotriad.pipelines import build_parts, disk
+from egotriad.pipelines import build_parts, disk, engine_task
 from egotriad.pipelines.build import BuildReport, build
 from egotriad.pipelines.cli import build_shards
 from egotriad.pipelines.dataset_simulated import DATASET
@@ -205,6 +205,25 @@ def test_a_recording_that_another_driver_holds_is_waited_for(
     assert make().recordings == 4
     assert len(built) == len(set(built)) == 4
     assert len(refused) == 8
+
+
+def test_progress_tells_of_recordings_that_are_not_finished(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[..., BuildReport]
+) -> None:
+    shown: list[tuple[int, int, float]] = []
+
+    def show(self: Any, stage: str, done: int, total: int, **more: Any) -> None:
+        shown.append((done, total, more["share"]))
+
+    monkeypatch.setattr(build_parts.Meter, "__call__", show)
+    monkeypatch.setattr(engine_task, "TELL_S", 0.0)
+    make()
+    shares = [share for _, _, share in shown]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    between = [share for done, _, share in shown if done == 0]
+    assert len(between) > 1
+    assert 0 < between[0] < between[-1] <= 0.5
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from egotriad.manifests.errors import EgotriadError, RecordingError, UsageError, WorkerLost
+from egotriad.pipelines import engine_task
 from egotriad.pipelines.engine import EngineConfig, run, stream
-from egotriad.pipelines.engine_task import portable
+from egotriad.pipelines.engine_task import heard, portable, tell
 
 TWO = EngineConfig(engine="processes", workers=2)
 
@@ -77,6 +78,29 @@ def test_an_exception_that_cannot_be_copied_is_told_in_words() -> None:
     error = portable(fail, 1)
     assert isinstance(error, RuntimeError)
     assert str(error) == "Odd: 1 and 2"
+
+
+@pytest.mark.parametrize("engine", ["serial", "processes"])
+def test_who_follows_an_item_hears_how_far_it_is(engine: str) -> None:
+    told: list[tuple[float, float]] = []
+    config = EngineConfig(engine=engine, workers=2)
+    results = stream(tell, [0.25, 0.75], config, told=lambda *said: told.append(said))
+    assert dict(results) == {0.25: None, 0.75: None}
+    assert sorted(told) == [(0.25, 0.25), (0.75, 0.75)]
+    tell(0.5)  # and nobody hears
+    assert len(told) == 2
+
+
+def test_not_everything_that_is_told_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    with heard(shares.append):
+        tell(0.25)
+        tell(0.5)  # too soon
+    monkeypatch.setattr(engine_task, "TELL_S", 0.0)
+    with heard(shares.append):
+        tell(0.6)
+        tell(0.7)
+    assert shares == [0.25, 0.6, 0.7]
 
 
 def test_items_are_asked_for_only_when_a_worker_is_free() -> None:

@@ -1,6 +1,7 @@
 """The IMU of a part: what the synchronisation verdict does to clocks, clips and records."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,11 +70,14 @@ def recording() -> Recording:
 
 
 def part(
-    monkeypatch: pytest.MonkeyPatch, verdict: str, mode: str
+    monkeypatch: pytest.MonkeyPatch, verdict: str, mode: str, *, events: bool = True
 ) -> tuple[PartImu, dict[str, Any]]:
+    """What is only checked beside events comes of their pass, everything else of one of its own."""
+    watch = SimpleNamespace(report=lambda: report(verdict))
+    monkeypatch.setattr(part_imu, "SyncWatch", lambda path, track: watch)
     monkeypatch.setattr(part_imu, "sync_recording", lambda described, track: report(verdict))
     notes: dict[str, Any] = {}
-    config = BuildConfig(sync=mode, events=True)
+    config = BuildConfig(sync=mode, events=events)
     return PartImu(recording(), config, notes), notes
 
 
@@ -84,6 +88,7 @@ def time_shown(source: PartImu) -> float:
     return float(imu.data[3, 50]) * 10 - 50 / 200
 
 
+@pytest.mark.parametrize("events", [True, False])
 @pytest.mark.parametrize(
     ("verdict", "mode", "status", "moved"),
     [
@@ -95,9 +100,21 @@ def time_shown(source: PartImu) -> float:
     ],
 )
 def test_a_verdict_moves_the_imu_only_where_that_was_asked_for(
-    monkeypatch: pytest.MonkeyPatch, verdict: str, mode: str, status: str, moved: bool
+    monkeypatch: pytest.MonkeyPatch,
+    verdict: str,
+    mode: str,
+    status: str,
+    moved: bool,
+    events: bool,
 ) -> None:
-    source, notes = part(monkeypatch, verdict, mode)
+    source, notes = part(monkeypatch, verdict, mode, events=events)
+    assert (source.watch is not None) == (events and mode == "check")
+    if source.watch is not None:
+        assert source.align == Alignment(status="assumed")
+        assert "sync" not in notes
+    source.settle()
+    source.settle()  # again comes to nothing
+    assert source.watch is None
     assert source.align.status == status
     assert source.align.offset_us == (OFFSET_US if moved else None)
     shown = 4.0 - OFFSET_US / 1e6 if moved else 4.0
@@ -122,6 +139,14 @@ def test_a_video_that_cannot_be_read_is_noted_and_the_imu_kept(
 
     monkeypatch.setattr(part_imu, "sync_recording", broken)
     notes: dict[str, Any] = {}
-    source = PartImu(recording(), BuildConfig(), notes)
+    source = PartImu(recording(), BuildConfig(events=False), notes)
     assert "moov atom" in notes["sync"]
     assert time_shown(source) == pytest.approx(4.0, abs=1e-3)
+
+
+def test_a_video_that_cannot_be_opened_is_noted_before_any_pass_over_it() -> None:
+    notes: dict[str, Any] = {}
+    source = PartImu(recording(), BuildConfig(), notes)
+    assert "sway.mp4: no such file" in notes["sync"]
+    assert source.watch is None
+    assert source.report["sync"] is None

@@ -8,12 +8,14 @@ import pytest
 
 from egotriad.converters.imu_files import read_ego4d_imu
 from egotriad.converters.sync_report import SegmentOffset, SyncReport
+from egotriad.converters.video import read_frames
 from egotriad.manifests import Alignment
 from egotriad.manifests.errors import RecordingError, UsageError
 from egotriad.pipelines.dataset_simulated import DATASET
 from egotriad.pipelines.fake_gopro import write_fake_gopro
-from egotriad.pipelines.sync import SyncJob, aligned, find_jobs, sync_file, sync_recording
+from egotriad.pipelines.sync import SyncWatch, aligned, sync_recording
 from egotriad.pipelines.sync_cli import sync
+from egotriad.pipelines.sync_files import SyncJob, find_jobs, sync_file
 from egotriad.pipelines.world_plan import WorldOptions
 
 UID = "s5-w00-r0"
@@ -59,6 +61,18 @@ def test_a_dataset_recording_is_synchronised_and_its_alignment_told(
     assert told.status == "estimated"
     assert told.offset_us == pytest.approx(-0.6e6, abs=5000)
     assert told.score == report.correlation > 0.95
+
+
+def test_a_pass_that_is_only_watched_gives_the_very_same_report(
+    world: tuple[Path, WorldOptions],
+) -> None:
+    (recording,) = DATASET.recordings(*world)
+    track = recording.read_imu()
+    watch = SyncWatch(recording.video_path, track)
+    for chunk in read_frames(recording.video_path, size_wh=(32, 24), through=watch.through):
+        if chunk.t_us[-1] > 15_000_000:  # the pass ends before the video does
+            break
+    assert watch.report() == sync_recording(recording, track)
 
 
 def test_the_command_prints_the_verdict_and_draws_both_curves(

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from egotriad.converters.sync_gyro import GyroSegment
 from egotriad.converters.video_rotation import CameraRotation
@@ -312,7 +312,7 @@ class _Problem:
         scatter = pull.T @ pull
         scatter[-1, -1] += (state.prior * USUAL_DRIFT_PPM) ** 2
         variance = np.diag(inverse @ scatter @ inverse) * (1 + 1 / free)
-        half = stats.t.ppf(0.975, free) * np.sqrt(np.maximum(variance, 0.0))
+        half = stdtrit(free, 0.975) * np.sqrt(np.maximum(variance, 0.0))
         floor = np.full(len(half), SYSTEMATIC_US)
         floor[-1] /= max(float(np.ptp(time_us)) / 2e6, 1.0)
         return np.hypot(half, floor), even

@@ -29,6 +29,8 @@ STEP_US = 20_000
 """A head turns back and forth up to about 5 times a second: the peak is 100 ms wide at least."""
 MAIN_LOBE_US = 150_000
 """Local maxima this close to the peak are ripples of the same one."""
+AT_ONCE = 1 << 14
+"""Mean rates that are computed together: most of the time of few would go into calls."""
 LEAST_SHARE = 0.5
 """Of the bins that are compared at the best-covered offset."""
 
@@ -137,18 +139,27 @@ def scan(
     offsets = STEP_US * np.arange(-steps, steps + 1, dtype=np.float64)
     correlation, seconds = np.full(len(offsets), np.nan), np.zeros(len(offsets))
     duration = (bins.end_us - bins.start_us) / 1e6
-    for k, offset in enumerate(offsets):
-        rows, predicted = [], []
-        for piece, centre in zip(pieces, around_us, strict=True):
-            shift = centre + offset
-            rate, known = piece.mean_rate(bins.start_us - shift, bins.end_us - shift)
-            rows.append(np.flatnonzero(known))
-            predicted.append(rate[known])
-        row = np.concatenate(rows)
-        seconds[k] = duration[row].sum()
-        correlation[k] = _multiple_correlation(target[row], feature(np.concatenate(predicted)))
+    at_once = max(1, AT_ONCE // max(len(target), 1))
+    for first in range(0, len(offsets), at_once):
+        batch = offsets[first : first + at_once]
+        seen = [
+            _mean_rates(bins, piece, centre + batch[:, None])
+            for piece, centre in zip(pieces, around_us, strict=True)
+        ]
+        for k in range(len(batch)):
+            row = np.concatenate([np.flatnonzero(known[k]) for _, known in seen])
+            predicted = feature(np.concatenate([rate[k][known[k]] for rate, known in seen]))
+            seconds[first + k] = duration[row].sum()
+            correlation[first + k] = _multiple_correlation(target[row], predicted)
     correlation[seconds < LEAST_SHARE * seconds.max()] = np.nan
     return Scan(offset_us=offsets, correlation=correlation)
+
+
+def _mean_rates(bins: Bins, piece: GyroSegment, shift_us: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Mean rates (k, n, 3) of a piece in all bins, and where known, at shifts (k, n) or (k, 1)."""
+    start_us, end_us = bins.start_us - shift_us, bins.end_us - shift_us
+    rate, known = piece.mean_rate(start_us.ravel(), end_us.ravel())
+    return rate.reshape(*start_us.shape, 3), known.reshape(start_us.shape)
 
 
 def _multiple_correlation(target: Array, feature: Array) -> float:

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from egotriad.converters.media import describe_streams, microseconds, open_media
 from egotriad.manifests.errors import RecordingError, UsageError
 
-__all__ = ["FrameChunk", "VideoInfo", "fitted", "probe", "read_frames"]
+__all__ = ["FrameChunk", "TimedFrame", "VideoInfo", "fitted", "probe", "read_frames"]
+
+TimedFrame = tuple[av.VideoFrame, int]
+"""A decoded frame and its time, microseconds from the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,7 @@ def read_frames(
     size_wh: tuple[int, int] | None = None,
     fit: Literal["crop", "stretch"] = "crop",
     chunk_frames: int = 32,
+    through: Callable[[Iterator[TimedFrame]], Iterator[TimedFrame]] | None = None,
 ) -> Iterator[FrameChunk]:
     """Decodes the main video stream, grey, in chunks.
 
@@ -97,6 +101,7 @@ def read_frames(
         size_wh: width and height of the sensor; None keeps the video's own.
         fit: `crop` cuts the frame to the sensor's aspect around its centre, `stretch` distorts it.
         chunk_frames: frames in a chunk; the last one may hold fewer.
+        through: lets every frame pass as it was decoded, for what else wants to see it.
 
     Yields:
         Chunks of at least one frame; their arrays are the caller's.
@@ -114,7 +119,8 @@ def read_frames(
     reformatter = VideoReformatter()  # one for all frames: setting up a conversion costs 1.5 ms
     luma = np.empty(0, np.uint8)
     times: list[int] = []
-    for frame, t_us in _timed_frames(path):
+    frames = _timed_frames(path)
+    for frame, t_us in frames if through is None else through(frames):
         grey = _grey(frame, reformatter)
         if size_wh is not None:
             grey = fitted(grey, size_wh, fit)
@@ -149,7 +155,7 @@ def _declared_us(stream: av.VideoStream) -> int | None:
     return (hours * 3600 + minutes * 60 + seconds) * 1_000_000 + nanoseconds // 1000
 
 
-def _timed_frames(path: Path) -> Iterator[tuple[av.VideoFrame, int]]:
+def _timed_frames(path: Path) -> Iterator[TimedFrame]:
     """Frames with their times, checked one by one and for completeness at the end."""
     with open_media(path) as container:
         stream = _video_stream(container, path)

@@ -22,7 +22,7 @@ from egotriad.converters.video import FrameChunk
 from egotriad.converters.video_rotation_fit import fit_rotation
 from egotriad.manifests.errors import RecordingError, UsageError
 
-__all__ = ["SMALL_WIDTH", "CameraRotation", "camera_rotation"]
+__all__ = ["SMALL_WIDTH", "CameraRotation", "RotationMeter", "camera_rotation"]
 
 SMALL_WIDTH = 160
 """Pixels a row that wider pictures are reduced to."""
@@ -88,49 +88,80 @@ def camera_rotation(
 ) -> CameraRotation:
     """Measures the rotation between consecutive frames, streaming.
 
-    Frames more than 0.25 s apart (a hole, or the next block of a sampled video) are not compared.
-
     Args:
-        chunks: grey frames in time order; wider ones are reduced to 160 pixels a row.
+        chunks: grey frames in time order, as `RotationMeter.add` takes them.
         focal_per_width: focal length as a share of the picture's width, where it is known.
 
     Raises:
         UsageError: a focal length that is not positive.
         RecordingError: fewer than two frames, or frames of different sizes.
     """
-    if focal_per_width is not None and not focal_per_width > 0:
-        raise UsageError(f"focal length: got {focal_per_width} widths, need more than 0")
-    tracker: _Tracker | None = None
-    rows: list[tuple[float, ...]] = []
-    times: list[tuple[int, int]] = []
+    meter = RotationMeter(focal_per_width=focal_per_width)
     for chunk in chunks:
+        meter.add(chunk)
+    return meter.rotation()
+
+
+class RotationMeter:
+    """Measures the rotation between consecutive frames as they come.
+
+    Frames more than 0.25 s apart (a hole, or the next block of a sampled video) are not compared.
+
+    Args:
+        focal_per_width: focal length as a share of the picture's width, where it is known.
+
+    Raises:
+        UsageError: a focal length that is not positive.
+    """
+
+    def __init__(self, *, focal_per_width: float | None = None) -> None:
+        if focal_per_width is not None and not focal_per_width > 0:
+            raise UsageError(f"focal length: got {focal_per_width} widths, need more than 0")
+        self._focal_per_width = focal_per_width
+        self._tracker: _Tracker | None = None
+        self._rows: list[tuple[float, ...]] = []
+        self._times: list[tuple[int, int]] = []
+
+    def add(self, chunk: FrameChunk) -> None:
+        """Takes the next grey frames, in time order; those wider than 160 pixels are reduced.
+
+        Raises:
+            RecordingError: a frame of another size than those before.
+        """
         for luma, t_us in zip(chunk.luma, chunk.t_us.tolist(), strict=True):
             small = _small(luma)
-            if tracker is None:
-                tracker = _Tracker(small, t_us, focal_per_width or 0.5)
+            if self._tracker is None:
+                self._tracker = _Tracker(small, t_us, self._focal_per_width or 0.5)
                 continue
-            start_us, row = tracker.step(small, t_us)
+            start_us, row = self._tracker.step(small, t_us)
             if t_us - start_us <= LONGEST_STEP_US:
-                times.append((start_us, t_us))
-                rows.append(row)
-    if tracker is None or not rows:
-        raise RecordingError("no two consecutive frames, need at least 2 to see a rotation")
-    table = np.array(rows)
-    stamps = np.array(times, np.int64)
-    height, width = tracker.shape
-    return CameraRotation(
-        start_us=stamps[:, 0],
-        end_us=stamps[:, 1],
-        omega=table[:, :3],
-        sigma=table[:, 3],
-        agreement=table[:, 4],
-        corners=table[:, 5].astype(np.int64),
-        brightness=table[:, 6],
-        event_rate_hz=table[:, 7],
-        size_wh=(width, height),
-        focal_px=tracker.focal_px,
-        focal_known=focal_per_width is not None,
-    )
+                self._times.append((start_us, t_us))
+                self._rows.append(row)
+
+    def rotation(self) -> CameraRotation:
+        """What has been measured so far.
+
+        Raises:
+            RecordingError: fewer than two consecutive frames have been seen.
+        """
+        if self._tracker is None or not self._rows:
+            raise RecordingError("no two consecutive frames, need at least 2 to see a rotation")
+        table = np.array(self._rows)
+        stamps = np.array(self._times, np.int64)
+        height, width = self._tracker.shape
+        return CameraRotation(
+            start_us=stamps[:, 0],
+            end_us=stamps[:, 1],
+            omega=table[:, :3],
+            sigma=table[:, 3],
+            agreement=table[:, 4],
+            corners=table[:, 5].astype(np.int64),
+            brightness=table[:, 6],
+            event_rate_hz=table[:, 7],
+            size_wh=(width, height),
+            focal_px=self._tracker.focal_px,
+            focal_known=self._focal_per_width is not None,
+        )
 
 
 def _small(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -108,7 +108,14 @@ class PartBuilder:
         jobs = self._jobs(todo, outlines, elsewhere)
         try:
             results = stream(
-                build_part, jobs, engine, stop=self._must_stop, grace_s=self.run.grace_s
+                build_part,
+                jobs,
+                engine,
+                stop=self._must_stop,
+                grace_s=self.run.grace_s,
+                told=lambda job, share: self._progress.tell(
+                    outlines[job.plan.recording.recording_id], share
+                ),
             )
             with closing(results):
                 for job, result in results:
@@ -219,24 +226,39 @@ class PartBuilder:
 
 
 class _Progress:
-    """Tells a meter how far a build is, weighing recordings by their length."""
+    """Tells a meter how far a build is, weighing recordings by their length.
+
+    Events are those of finished recordings.
+    """
 
     def __init__(self, meter: Meter, total: int, total_us: int) -> None:
         self._meter = meter
         self._total, self._total_us = total, total_us
         self._done = self._done_us = self._events = 0
+        self._begun_us: dict[str, float] = {}
+
+    def tell(self, outline: Outline, share: float) -> None:
+        """Notes how much of a recording is built that is not finished."""
+        self._begun_us[outline.part_name] = share * outline.window_us
+        self._show()
 
     def add(self, outline: Outline, part: Part | None) -> None:
         """Counts a recording that is finished, or has failed for good (None)."""
         self._done += 1
         self._done_us += outline.window_us
         self._events += 0 if part is None else part.event_count or 0
+        self._begun_us.pop(outline.part_name, None)
+        self._show()
+
+    def _show(self) -> None:
+        built_us = self._done_us + sum(self._begun_us.values())
+        amounts = {"events": float(self._events)} if self._done else {}
         self._meter(
             "recordings built",
             self._done,
             self._total,
-            share=self._done_us / self._total_us if self._total_us else None,
-            amounts={"events": self._events, "recorded s": self._done_us / 1e6},
+            share=built_us / self._total_us if self._total_us else None,
+            amounts=amounts | {"recorded s": built_us / 1e6},
         )
 
 

@@ -7,11 +7,12 @@ another take over.
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar, get_args
 
 from egotriad.manifests.errors import UsageError
 from egotriad.pipelines.engine_processes import run_processes
-from egotriad.pipelines.engine_task import attempt
+from egotriad.pipelines.engine_task import attempt, heard
 
 __all__ = ["EngineConfig", "default_workers", "run", "stream"]
 
@@ -78,6 +79,7 @@ def stream(
     *,
     stop: Callable[[], bool] = lambda: False,
     grace_s: float = 0.0,
+    told: Callable[[Item, float], None] = lambda item, share: None,
 ) -> Generator[tuple[Item, Result | Exception], None, None]:
     """Yields (item, its result or the exception it raised) as they finish.
 
@@ -89,6 +91,8 @@ def stream(
             after `grace_s` seconds at the latest. Work that is not finished by then is dropped
             (serial: what runs is finished).
         grace_s: see `stop`.
+        told: is called with an item that is being worked on and how much of it is done, as far as
+            the function tells (`engine_task.tell`); not by Ray.
 
     Raises:
         MissingDependency: for Ray when it is not installed.
@@ -107,9 +111,13 @@ def stream(
         )
     elif config.engine == "processes":
         workers = config.workers or default_workers()
-        yield from run_processes(function, items, workers=workers, stop=stop, grace_s=grace_s)
+        yield from run_processes(
+            function, items, workers=workers, stop=stop, grace_s=grace_s, told=told
+        )
     else:
         for item in items:
-            yield item, attempt(function, item)
+            with heard(partial(told, item)):
+                result = attempt(function, item)
+            yield item, result
             if stop():
                 return

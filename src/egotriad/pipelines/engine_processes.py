@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from typing import Generic, TypeVar
 
 from egotriad.manifests.errors import WorkerLost
-from egotriad.pipelines.engine_task import ONE_THREAD, portable, single_threaded
+from egotriad.pipelines.engine_task import ONE_THREAD, heard, portable, single_threaded
 from egotriad.pipelines.signals import ASKED_TO_END
 
 __all__ = ["run_processes"]
@@ -36,6 +37,7 @@ def run_processes(
     workers: int,
     stop: Callable[[], bool],
     grace_s: float,
+    told: Callable[[Item, float], None],
 ) -> Iterator[tuple[Item, Result | Exception]]:
     """See `engine.stream`; an item whose worker died gives a `WorkerLost`."""
     context = multiprocessing.get_context("spawn")
@@ -62,8 +64,12 @@ def run_processes(
             if not busy or time.monotonic() >= deadline_s:
                 return
             for pipe in wait(list(busy), timeout=POLL_S):
-                worker = busy.pop(pipe)  # type: ignore[call-overload]
-                result = worker.finish()
+                worker = busy[pipe]  # type: ignore[index]
+                result = worker.receive()
+                if isinstance(result, _Told):
+                    told(worker.item, result.share)
+                    continue
+                del busy[worker.pipe]
                 if not isinstance(result, WorkerLost):
                     idle.append(worker)
                 yield worker.item, result
@@ -74,6 +80,13 @@ def run_processes(
             worker.close()
         for worker in (*busy.values(), *idle):
             worker.join()
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """How much of a worker's item is done."""
+
+    share: float
 
 
 class _Worker(Generic[Item, Result]):
@@ -94,15 +107,15 @@ class _Worker(Generic[Item, Result]):
         try:
             self.pipe.send(item)
         except OSError:
-            return None  # it is dead: `finish` says so
+            return None  # it is dead: `receive` says so
         except Exception as exc:
             return exc  # the item cannot be pickled
         return None
 
-    def finish(self) -> Result | Exception:
-        """What came of the item; call it when the pipe has something."""
+    def receive(self) -> Result | Exception | _Told:
+        """What came of the item, or how far it is; call it when the pipe has something."""
         try:
-            result: Result | Exception = self.pipe.recv()
+            result: Result | Exception | _Told = self.pipe.recv()
             return result
         except (EOFError, OSError):
             self._process.join()
@@ -143,7 +156,9 @@ def _serve(pipe: Connection, function: Callable[[Item], Result]) -> None:
         except Exception as exc:  # the item cannot be unpickled here
             pipe.send(RuntimeError(f"{type(exc).__name__}: {exc}"))
             continue
-        pipe.send(portable(function, item))
+        with heard(lambda share: pipe.send(_Told(share))):
+            result = portable(function, item)
+        pipe.send(result)
 
 
 def _die_with_parent() -> None:

@@ -1,17 +1,48 @@
 """What every engine does with one item, in whatever process that happens."""
 
 import pickle
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["attempt", "portable", "single_threaded"]
+__all__ = ["attempt", "heard", "portable", "single_threaded", "tell"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 """Environment of a worker: many single-threaded ones beat few threaded ones on shared cores."""
+
+TELL_S = 1.0
+_LISTENER: ContextVar[Callable[[float], None] | None] = ContextVar("listener", default=None)
+
+
+def tell(share: float) -> None:
+    """Tells the engine how much of the item in hand is done, 0 to 1; costs nothing if unheard."""
+    listener = _LISTENER.get()
+    if listener is not None:
+        listener(share)
+
+
+@contextmanager
+def heard(report: Callable[[float], None]) -> Iterator[None]:
+    """Inside, `report` is called with what is told, at most once a second."""
+    next_s = 0.0
+
+    def listen(share: float) -> None:
+        nonlocal next_s
+        if time.monotonic() >= next_s:
+            report(share)
+            next_s = time.monotonic() + TELL_S
+
+    token = _LISTENER.set(listen)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | Exception:

@@ -8,7 +8,7 @@ The key covers the configuration and all that is known of the recording without 
 changed options or inputs never mix with old parts.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,14 +18,12 @@ import pyarrow as pa
 
 from egotriad.converters.event_frames import event_image
 from egotriad.converters.figures import png_bytes
-from egotriad.converters.windows import Window
-from egotriad.manifests import Clip, Imu, Origin, Quality
-from egotriad.manifests.clip import window_id
-from egotriad.manifests.errors import ClipRejected, ShardError, located
+from egotriad.manifests import Clip
+from egotriad.manifests.errors import ShardError, located
 from egotriad.manifests.files import atomic, open_sealed, seal, sha256_file, write_text
 from egotriad.manifests.rows import window_table
 from egotriad.manifests.shards import TableWriter
-from egotriad.pipelines.part_events import CutEvents, cut_events
+from egotriad.pipelines.part_clips import Rejection, choose, event_clips, with_imu
 from egotriad.pipelines.part_imu import PartImu
 from egotriad.pipelines.plan import BuildConfig, RecordingPlan
 from egotriad.pipelines.provenance import BUILDER
@@ -33,7 +31,6 @@ from egotriad.pipelines.provenance import BUILDER
 __all__ = [
     "Part",
     "PartJob",
-    "Rejection",
     "build_part",
     "file_facts",
     "find_part",
@@ -42,17 +39,10 @@ __all__ = [
     "write_clips",
 ]
 
+EVENT_COLUMNS = ["num_events", "event_rate_hz", "event_on_fraction", "event_row", "event_preview"]
+"""Of a window's row, what only its events tell."""
 PREVIEW_US = 50_000
 PREVIEW_EVENTS = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
-    """One window that did not become a clip, and why."""
-
-    window_id: str
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,24 +103,21 @@ def build_part(job: PartJob) -> Part:
     """
     recording = job.plan.recording
     with located(f"{recording.source}/{recording.recording_id}"):
-        rejected: list[Rejection] = []
         notes = dict(job.plan.notes)
         source = PartImu(recording, job.config, notes) if job.config.imu else None
         paths = {"windows": job.path("windows.parquet")}
         if job.config.events:
             paths["events"] = job.path("events.parquet")
-        with table_writers(paths, job.config) as writers:
-            clips = _clips(job, source, rejected, notes)
-            rows, count, duration = write_clips(clips, writers, preview=job.config.preview)
+        written, rejected = _convert(job, source, paths, notes)
         part = Part(
             recording=recording.recording_id,
             wearer=recording.wearer,
             key=job.plan.key,
             split=job.plan.split,
             split_group=job.plan.split_group,
-            rows=rows,
-            event_count=count if job.config.events else None,
-            duration_us=duration,
+            rows=len(written.clips),
+            event_count=written.event_count if job.config.events else None,
+            duration_us=written.duration_us,
             files=file_facts(paths.values()),
             sources=[
                 {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_file(file)}
@@ -178,19 +165,82 @@ def write_clips(
         writers: of its tables.
         preview: whether rows get a picture of their first events.
     """
-    light: list[pa.Table] = []
-    count = duration = 0
+    written = _write_events(clips, writers, preview=preview)
+    _write_windows(written, written.clips, writers)
+    return len(written.clips), written.event_count, written.duration_us
+
+
+@dataclass(slots=True, kw_only=True)
+class _Written:
+    """The clips of a recording whose events are written and gone.
+
+    Attributes:
+        clips: in time order, without events.
+        columns: what their rows say of the events, `EVENT_COLUMNS`.
+        event_count: of all clips.
+    """
+
+    clips: list[Clip] = field(default_factory=list)
+    columns: list[pa.Table] = field(default_factory=list)
+    event_count: int = 0
+
+    @property
+    def duration_us(self) -> int:
+        """Of all clips."""
+        return sum(clip.duration_us for clip in self.clips)
+
+
+def _convert(
+    job: PartJob, source: PartImu | None, paths: Mapping[str, Path], notes: dict[str, str]
+) -> tuple[_Written, list[Rejection]]:
+    """Writes the files of a part; returns what is in them, and the windows that are not."""
+    chosen = choose(job.plan, source)
+    rejected = list(chosen.rejected)
+    watch = None if source is None else source.watch
+    with table_writers(paths, job.config) as writers:
+        clips = event_clips(
+            job.plan,
+            job.config,
+            chosen.windows,
+            rejected,
+            notes,
+            through=None if watch is None else watch.through,
+        )
+        written = _write_events(clips, writers, preview=job.config.preview)
+        if source is not None:
+            source.settle()
+        _write_windows(written, with_imu(written.clips, chosen, source), writers)
+    return written, rejected
+
+
+def _write_events(
+    clips: Iterable[Clip], writers: Mapping[str, TableWriter], *, preview: bool
+) -> _Written:
+    written = _Written()
     for clip in clips:
         row = None
         if clip.events is not None:
             row = writers["events"].rows
             writers["events"].write_events(clip)
-            count += len(clip.events)
-        light.append(window_table([clip], [_preview(clip) if preview else None], [row]))
-        duration += clip.duration_us
-    if light:
-        writers["windows"].write(pa.concat_tables(light).combine_chunks())
-    return writers["windows"].rows, count, duration
+            written.event_count += len(clip.events)
+        table = window_table([clip], [_preview(clip) if preview else None], [row])
+        written.columns.append(table.select(EVENT_COLUMNS))
+        written.clips.append(replace(clip, events=None))
+    return written
+
+
+def _write_windows(
+    written: _Written, clips: Sequence[Clip], writers: Mapping[str, TableWriter]
+) -> None:
+    """Writes the rows of clips whose events are written."""
+    if not clips:
+        return
+    table = window_table(clips, [None] * len(clips), [None] * len(clips))
+    of_events = pa.concat_tables(written.columns).combine_chunks()
+    for name in EVENT_COLUMNS:
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(place), of_events[name])
+    writers["windows"].write(table)
 
 
 def file_facts(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
@@ -206,84 +256,3 @@ def _preview(clip: Clip) -> bytes | None:
     span = clip.event_spans[len(clip.event_spans) // 2]
     first = clip.events.between(span.start_us, span.start_us + PREVIEW_US)
     return png_bytes(event_image(first.take(slice(0, PREVIEW_EVENTS))))
-
-
-def _clips(
-    job: PartJob, source: PartImu | None, rejected: list[Rejection], notes: dict[str, str]
-) -> Iterator[Clip]:
-    plan, config, recording = job.plan, job.config, job.plan.recording
-
-    def identify(window: Window) -> str:
-        return window_id(
-            recording.source, recording.recording_id, window.t_start_us, window.duration_us
-        )
-
-    def reject(window: Window, reason: str, message: str) -> None:
-        rejected.append(Rejection(window_id=identify(window), reason=reason, message=message))
-
-    for refused in plan.rejected:
-        reject(refused.window, refused.reason, refused.message)
-    ready: list[tuple[Window, Imu | None, Quality]] = []
-    for window in plan.windows:
-        try:
-            imu, quality = (None, Quality()) if source is None else source.window(window)
-            ready.append((window, imu, quality))
-        except ClipRejected as exc:
-            reject(window, exc.reason, str(exc))
-    windows = [window for window, _, _ in ready]
-    cut = (
-        cut_events(recording, config, windows, notes)
-        if config.events
-        else ((window, None) for window in windows)
-    )
-    # Windows come back in the order they went in, and none is lost.
-    for (window, imu, quality), (_, events) in zip(ready, cut, strict=True):
-        if isinstance(events, ClipRejected):
-            reject(window, events.reason, str(events))
-            continue
-        yield _clip(job, window, identify(window), imu, quality, events, source)
-
-
-def _clip(
-    job: PartJob,
-    window: Window,
-    name: str,
-    imu: Imu | None,
-    quality: Quality,
-    chosen: CutEvents | None,
-    source: PartImu | None,
-) -> Clip:
-    plan, recording = job.plan, job.plan.recording
-    events, spans = chosen if chosen is not None else (None, ())
-    return Clip(
-        window_id=name,
-        source=recording.source,
-        recording=recording.recording_id,
-        wearer=recording.wearer,
-        t_start_us=window.t_start_us,
-        duration_us=window.duration_us,
-        imu=imu,
-        events=events,
-        event_spans=spans,
-        narration=window.anchor.text if window.anchor else None,
-        narrations=tuple(
-            replace(narration, t_us=narration.t_us - window.t_start_us)
-            for narration in window.narrations
-        ),
-        split=plan.split,
-        align=recording.align if source is None else source.align,
-        qc=quality,
-        origin=Origin(
-            source_version=recording.source_version,
-            license_id=recording.license_id,
-            imu_kind=recording.imu_kind,
-            text_source=recording.text_source,
-            split_group=plan.split_group,
-            split_origin=plan.split_origin,
-            imu_source_rate_hz=None if source is None else source.track.rate_hz,
-            sim_id=None if events is None else job.config.sim_id,
-        ),
-        window_policy=plan.window_policy,
-        anchor=window.anchor_index,
-        other_actions=window.other_actions,
-    )

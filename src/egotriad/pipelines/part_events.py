@@ -8,7 +8,7 @@ import numpy as np
 from egotriad.converters.dvs import DvsEmulator
 from egotriad.converters.interpolate import Upsampler
 from egotriad.converters.spans import SpanPolicy, choose_spans
-from egotriad.converters.video import read_frames
+from egotriad.converters.video import TimedFrame, read_frames
 from egotriad.converters.windows import Window
 from egotriad.manifests import Events, Recording, Span
 from egotriad.manifests.errors import ClipRejected, RecordingError
@@ -25,7 +25,11 @@ UPSAMPLED_BEFORE_US = 100_000
 
 
 def cut_events(
-    recording: Recording, config: BuildConfig, windows: list[Window], notes: dict[str, str]
+    recording: Recording,
+    config: BuildConfig,
+    windows: list[Window],
+    notes: dict[str, str],
+    through: Callable[[Iterator[TimedFrame]], Iterator[TimedFrame]] | None = None,
 ) -> Iterator[tuple[Window, CutEvents | ClipRejected]]:
     """Emulates the recording once, in one pass, and yields each window as soon as it is over.
 
@@ -37,6 +41,7 @@ def cut_events(
         config: the build's configuration.
         windows: in time order.
         notes: gets what was done to the frames.
+        through: as of `read_frames`, where the recording brings no reader of its own.
 
     Raises:
         RecordingError: when the recording has no video, or one that cannot be read.
@@ -62,7 +67,7 @@ def cut_events(
             if waiting.start_us - UPSAMPLED_BEFORE_US < end_us and start_us < waiting.end_us:
                 yield waiting
 
-    read_video = recording.read_video or partial(read_frames, recording.video_path)
+    read_video = recording.read_video or partial(read_frames, recording.video_path, through=through)
     for chunk in read_video(size_wh=config.sensor_wh, fit=config.fit):
         height, width = chunk.luma.shape[1:]
         borders_us = chunk.t_us if emulator is None else np.append(until_us, chunk.t_us)

@@ -1,7 +1,8 @@
 """IMU of one recording: read once, judged, and cut into windows on a uniform grid."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -10,26 +11,33 @@ from egotriad.converters.imu_quality import judge, judge_window
 from egotriad.converters.imu_report import report_imu
 from egotriad.converters.sync_report import SyncReport, correct
 from egotriad.converters.windows import Window
-from egotriad.manifests import Imu, ImuTrack, Quality, Recording
+from egotriad.manifests import Imu, Quality, Recording
 from egotriad.manifests.errors import ClipRejected, RecordingError
 from egotriad.pipelines.plan import BuildConfig
-from egotriad.pipelines.sync import aligned, sync_recording
+from egotriad.pipelines.sync import SyncWatch, aligned, sync_recording
 
 __all__ = ["PartImu"]
+
+Result = TypeVar("Result")
 
 
 class PartImu:
     """The IMU of a recording while its part is built.
 
+    Whether its clock is the video's is known once the video has been seen: after the pass that
+    makes the events, where that shall only be told (`watch`, `settle`); in a pass of its own before
+    it, where the samples shall move with it or the video has a reader of its own.
+
     Args:
         recording: what to read.
         config: the build's configuration.
-        notes: gets what the reader did.
+        notes: gets what the reader and synchronisation did.
 
     Attributes:
         track: the samples as they were taken, on the video's clock if that was asked for.
         align: how their clock lies to the video's.
-        report: clocks, rest, noise, flags and synchronisation of the whole recording, fit for JSON.
+        watch: what the pass over the video must let its frames through before `settle`; None where
+            nothing is open.
 
     Raises:
         RecordingError: when the recording has no IMU, or one that cannot be read.
@@ -40,24 +48,37 @@ class PartImu:
             raise RecordingError("has no IMU; pass --no-imu to build clips without one")
         self.track = recording.read_imu()
         self.align = recording.align
-        sync = _synchronised(recording, self.track, config, notes)
-        if sync is not None and config.sync == "correct":
-            self.track = correct(self.track, sync)
-            self.align = aligned(recording.align, sync)
-        elif sync is not None and sync.verdict == "corrected":  # and nobody did
-            self.align = replace(recording.align, status="unverified", score=sync.correlation)
-        elif sync is not None:
-            self.align = aligned(recording.align, sync)
-        notes.update(self.track.notes)
-        self._config = config
+        self.watch: SyncWatch | None = None
+        self._config, self._notes = config, notes
+        self._sync: SyncReport | None = None
+        path, ways = recording.video_path, (recording.read_video, recording.read_events)
+        if path is None or config.sync == "off":
+            self._settle(None)
+        elif config.sync == "check" and config.events and ways == (None, None):
+            self.watch = self._checked(lambda: SyncWatch(path, self.track))
+            if self.watch is None:
+                self._settle(None)
+        else:
+            self._settle(self._checked(lambda: sync_recording(recording, self.track)))
         self._quality = judge(self.track)
-        self.report: dict[str, Any] = report_imu(self.track, quality=self._quality).as_dict()
-        self.report["sync"] = None if sync is None else asdict(sync)
         self._resampler = Resampler(
             self.track,
             rate_hz=config.imu_rate_hz,
             longest_gap_us=round(config.longest_gap_s * 1e6),
         )
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Clocks, rest, noise, flags and synchronisation of the whole recording, fit for JSON."""
+        report: dict[str, Any] = report_imu(self.track, quality=self._quality).as_dict()
+        report["sync"] = None if self._sync is None else asdict(self._sync)
+        return report
+
+    def settle(self) -> None:
+        """Takes the verdict of `watch`, now that its pass is over; does nothing without one."""
+        if self.watch is not None:
+            self._settle(self._checked(self.watch.report))
+            self.watch = None
 
     def window(self, window: Window) -> tuple[Imu, Quality]:
         """The IMU of a window and how far it can be trusted.
@@ -90,18 +111,27 @@ class PartImu:
             flags=found.flags,
         )
 
+    def _settle(self, sync: SyncReport | None) -> None:
+        """Draws the consequences of a comparison; None where there was none."""
+        self._sync = sync
+        if sync is not None:
+            verdict = sync.verdict
+            self._notes["sync"] = f"{verdict}: {sync.reasons[0]}" if sync.reasons else verdict
+            if self._config.sync == "correct":
+                self.track = correct(self.track, sync)
+            if verdict != "corrected" or self._config.sync == "correct":
+                self.align = aligned(self.align, sync)
+            else:  # and nobody did
+                self.align = replace(self.align, status="unverified", score=sync.correlation)
+        self._notes.update(self.track.notes)
 
-def _synchronised(
-    recording: Recording, track: ImuTrack, config: BuildConfig, notes: dict[str, str]
-) -> SyncReport | None:
-    """What comparing IMU and video says; None where there is nothing to compare."""
-    if config.sync == "off" or recording.video_path is None:
-        return None
-    try:
-        report = sync_recording(recording, track)
-    except RecordingError as exc:
-        # Events need the same video and say what is wrong with it; an IMU alone does not.
-        notes["sync"] = f"not checked: {exc}"
-        return None
-    notes["sync"] = f"{report.verdict}: {report.reasons[0]}" if report.reasons else report.verdict
-    return report
+    def _checked(self, step: Callable[[], Result]) -> Result | None:
+        """A step of the comparison; None, and a note, where the video does not let itself be read.
+
+        Events need the same video and say what is wrong with it; an IMU alone does not.
+        """
+        try:
+            return step()
+        except RecordingError as exc:
+            self._notes["sync"] = f"not checked: {exc}"
+            return None

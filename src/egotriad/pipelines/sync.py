@@ -5,123 +5,31 @@ segment that is all an offset and a drift need. Where the IMU's clock steps back
 read, so that each segment is seen.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from egotriad.converters.figures import page
-from egotriad.converters.gpmf import read_gopro_imu
-from egotriad.converters.imu_files import read_imu
 from egotriad.converters.sync import SyncConfig, synchronise
-from egotriad.converters.sync_figure import sync_section
 from egotriad.converters.sync_gyro import cut
 from egotriad.converters.sync_report import SyncReport
-from egotriad.converters.video import FrameChunk, probe
-from egotriad.converters.video_blocks import block_starts, read_small_frames
-from egotriad.converters.video_rotation import SMALL_WIDTH, camera_rotation
-from egotriad.converters.vrs import read_vrs_frames, read_vrs_imu
+from egotriad.converters.video import FrameChunk, TimedFrame, probe
+from egotriad.converters.video_blocks import FrameTap, block_starts, read_small_frames
+from egotriad.converters.video_rotation import SMALL_WIDTH, RotationMeter, camera_rotation
+from egotriad.converters.vrs import read_vrs_frames
 from egotriad.manifests import Alignment, ImuTrack, Recording
-from egotriad.manifests.errors import RecordingError, UsageError, located
-from egotriad.manifests.files import write_text
+from egotriad.manifests.errors import RecordingError
 
-__all__ = [
-    "SyncJob",
-    "SyncOutcome",
-    "aligned",
-    "find_jobs",
-    "sync_file",
-    "sync_recording",
-    "write_figure",
-]
+__all__ = ["SyncWatch", "aligned", "frames_to_compare", "sync_recording"]
 
 BLOCK_US = 20_000_000
 VIDEO_SHARE = 0.25
 LEAST_VIDEO_US = 120_000_000
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".vrs")
-IMU_SUFFIXES = (".parquet", ".csv")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncJob:
-    """One file to be synchronised.
-
-    Attributes:
-        video: mp4 and the like, or an Aria VRS file.
-        imu: file with the IMU, on the video's clock as far as is known, or a folder that holds one
-            of the video's name; None where the video's own file holds it (GoPro, Aria).
-        focal_per_width: focal length over the picture's width, where it is known.
-        config: settings.
-        figure: whether to draw.
-    """
-
-    video: Path
-    imu: Path | None = None
-    focal_per_width: float | None = None
-    config: SyncConfig = field(default_factory=SyncConfig)
-    figure: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncOutcome:
-    """What came of a job: the report, and the HTML of its figure where one was asked for."""
-
-    report: SyncReport
-    section: str = ""
-
-
-def find_jobs(inputs: tuple[Path, ...], imu: Path | None, template: SyncJob) -> list[SyncJob]:
-    """One job per video, a folder's in the order of names.
-
-    Args:
-        inputs: video files, and folders of such.
-        imu: IMU file of the one video, or a folder with one per video, of the same name.
-        template: everything else about a job.
-
-    Raises:
-        UsageError: no videos, or one IMU file for several.
-        RecordingError: a path that does not exist.
-    """
-    videos: list[Path] = []
-    for path in inputs:
-        if not path.exists():
-            raise RecordingError(f"{path}: no such file or folder; check the path")
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
-        videos += [file for file in inside if file.suffix.lower() in VIDEO_SUFFIXES]
-    if not videos:
-        raise UsageError(
-            f"no video among {', '.join(map(str, inputs)) or 'nothing'}; need files of "
-            f"{', '.join(VIDEO_SUFFIXES)}"
-        )
-    if imu is not None and not imu.exists():
-        raise RecordingError(f"{imu}: no such file or folder; check the path")
-    if imu is not None and imu.is_file() and len(videos) > 1:
-        raise UsageError(f"--imu: got one file for {len(videos)} videos; give a folder of them")
-    return [replace(template, video=video, imu=imu) for video in videos]
-
-
-def sync_file(job: SyncJob) -> SyncOutcome:
-    """Reads, compares and judges one file; nothing is written.
-
-    Raises:
-        RecordingError: the video or the IMU cannot be read, or the folder does not hold exactly one
-            IMU file for the video.
-        MissingDependency: an Aria file without its reader.
-    """
-    with located(job.video.name):
-        track = _read_imu(job)
-        rotation = camera_rotation(_frames(job.video, track), focal_per_width=job.focal_per_width)
-        report = synchronise(rotation, track, job.config)
-        if not job.figure:
-            return SyncOutcome(report=report)
-        section = sync_section(job.video.name, rotation, track, report, job.config)
-        return SyncOutcome(report=report, section=section)
 
 
 def sync_recording(
     recording: Recording, track: ImuTrack, config: SyncConfig | None = None
 ) -> SyncReport:
-    """The same for a recording of a dataset whose IMU has been read.
+    """Compares the IMU of a recording, which has been read, with its video; nothing is written.
 
     Raises:
         RecordingError: the recording has no video, or it cannot be read.
@@ -129,10 +37,46 @@ def sync_recording(
     if recording.read_video is not None:
         chunks = recording.read_video(size_wh=None, fit="stretch")
     elif recording.video_path is not None:
-        chunks = _frames(recording.video_path, track)
+        chunks = frames_to_compare(recording.video_path, track)
     else:
         raise RecordingError("has no video to compare its IMU with")
     return synchronise(camera_rotation(chunks), track, config)
+
+
+class SyncWatch:
+    """Synchronises on a pass over the video that is made anyway, with the result of its own pass.
+
+    Args:
+        path: a video that PyAV opens.
+        track: the recording's IMU.
+
+    Raises:
+        RecordingError: the video cannot be opened, or does not say how long it is.
+    """
+
+    def __init__(self, path: Path, track: ImuTrack) -> None:
+        self._track = track
+        self._meter = RotationMeter()
+        self._tap = FrameTap(
+            path,
+            self._meter.add,
+            width=SMALL_WIDTH,
+            starts=_starts(path, track),
+            block_us=BLOCK_US,
+        )
+
+    def through(self, frames: Iterator[TimedFrame]) -> Iterator[TimedFrame]:
+        """Lets the frames of the pass through, for `video.read_frames`."""
+        return self._tap.through(frames)
+
+    def report(self, config: SyncConfig | None = None) -> SyncReport:
+        """The verdict, once the pass is over; what it has not come to is read here.
+
+        Raises:
+            RecordingError: no two frames can be compared.
+        """
+        self._tap.finish()
+        return synchronise(self._meter.rotation(), self._track, config)
 
 
 def aligned(alignment: Alignment, report: SyncReport) -> Alignment:
@@ -159,40 +103,26 @@ def aligned(alignment: Alignment, report: SyncReport) -> Alignment:
     )
 
 
-def write_figure(path: Path, sections: list[str]) -> None:
-    """Writes one page with the figures of all recordings."""
-    write_text(path, page("IMU and video: synchronisation", "\n".join(sections)))
+def frames_to_compare(path: Path, track: ImuTrack) -> Iterator[FrameChunk]:
+    """The frames of a video that an IMU is compared with, grey, in time order.
 
+    Args:
+        path: mp4 and the like, or an Aria VRS file.
+        track: the IMU; where its clock steps back all frames are needed.
 
-def _read_imu(job: SyncJob) -> ImuTrack:
-    source = _imu_source(job)
-    suffix = source.suffix.lower()
-    if suffix == ".vrs":
-        return read_vrs_imu(source)
-    return read_gopro_imu(source) if suffix in VIDEO_SUFFIXES else read_imu(source)
-
-
-def _imu_source(job: SyncJob) -> Path:
-    if job.imu is None or not job.imu.is_dir():
-        return job.imu or job.video
-    candidates = [job.imu / f"{job.video.stem}{suffix}" for suffix in IMU_SUFFIXES]
-    present = [path for path in candidates if path.is_file()]
-    if len(present) != 1:
-        raise RecordingError(
-            f"got {len(present)} IMU files in {job.imu.name}, need one: "
-            f"{' or '.join(path.name for path in candidates)}"
-        )
-    return present[0]
-
-
-def _frames(path: Path, track: ImuTrack) -> Iterator[FrameChunk]:
+    Raises:
+        RecordingError: the video cannot be read.
+    """
     if path.suffix.lower() == ".vrs":
         return read_vrs_frames(path)
-    read = partial(read_small_frames, path, width=SMALL_WIDTH)
+    starts = _starts(path, track)
+    return read_small_frames(path, width=SMALL_WIDTH, starts=starts, block_us=BLOCK_US)
+
+
+def _starts(path: Path, track: ImuTrack) -> Sequence[int] | None:
+    """Where the blocks begin that are compared; None for the whole video."""
     if len(cut(track.gyro)) > 1:
-        return read()
-    duration_us = probe(path).duration_us
-    starts = block_starts(
-        duration_us, block_us=BLOCK_US, share=VIDEO_SHARE, least_us=LEAST_VIDEO_US
+        return None
+    return block_starts(
+        probe(path).duration_us, block_us=BLOCK_US, share=VIDEO_SHARE, least_us=LEAST_VIDEO_US
     )
-    return read(starts=starts, block_us=BLOCK_US)

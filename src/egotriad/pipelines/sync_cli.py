@@ -14,7 +14,7 @@ from egotriad.manifests.cli import EXIT_INCOMPLETE, finish, run_app
 from egotriad.manifests.errors import EgotriadError, UsageError
 from egotriad.manifests.progress import Meter
 from egotriad.pipelines import engine
-from egotriad.pipelines.sync import SyncJob, SyncOutcome, find_jobs, sync_file, write_figure
+from egotriad.pipelines.sync_files import SyncJob, SyncOutcome, find_jobs, sync_file, write_figure
 
 __all__ = ["sync"]
 
