@@ -294,6 +294,8 @@ def test_the_report_is_what_the_schema_describes(clips: list[Clip], tmp_path: Pa
         report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
         report["arms"]["zeroed_imu"] = report["arms"]["shuffled_imu"]
         validator.validate(report)
+    published = SCHEMA.parent / "results" / "demo-report.json"
+    validator.validate(json.loads(published.read_text(encoding="utf-8")))
     # The schema can fail: every value is described, and none is optional.
     for path in (("cost", "c"), ("arms", "draft", "offline"), ("data", "recordings")):
         broken = json.loads(json.dumps(report))

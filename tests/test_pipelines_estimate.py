@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from egotriad.manifests import Alignment, Recording, Unreadable
+from egotriad.manifests import Alignment, ImuTrack, Recording, SensorStream, Unreadable
 from egotriad.manifests.errors import RecordingError
+from egotriad.pipelines import cost as cost_module
 from egotriad.pipelines import estimate as estimate_module
 from egotriad.pipelines.build import build
 from egotriad.pipelines.cli import build_shards
@@ -134,6 +138,29 @@ def test_a_trial_foretells_the_build_it_is_made_of(world: tuple[Path, Any], tmp_
     assert 0 < cost.pack_cpu_s < 1
     assert 0 < cost.build_cpu_s < 5
     assert "measured here" in cost.basis
+
+
+def test_decoding_that_serves_the_events_too_is_not_counted_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slow_frames(*_: object) -> Iterator[str]:
+        for frame in ("first", "second"):
+            begun_s = time.process_time()
+            while time.process_time() < begun_s + 0.1:
+                pass
+            yield frame
+
+    seen: list[str] = []
+    monkeypatch.setattr(cost_module, "frames_to_compare", slow_frames)
+    monkeypatch.setattr(cost_module, "camera_rotation", seen.extend)
+    monkeypatch.setattr(cost_module, "synchronise", lambda *_: None)
+    monkeypatch.setattr(cost_module, "sync_recording", lambda *_: list(slow_frames()))
+    recording = dataclasses.replace(blank("a", 60.0), video_path=Path("a.mp4"))
+    still = SensorStream(np.arange(3) * 10_000, np.zeros((3, 3)))
+    track = ImuTrack(still, still, rate_hz=100.0, notes={})
+    assert cost_module._sync_s(recording, track, shared=True) < 0.1
+    assert seen == ["first", "second"]
+    assert cost_module._sync_s(recording, track, shared=False) >= 0.2
 
 
 def test_nothing_to_measure_is_an_error() -> None:

@@ -16,9 +16,15 @@ from egotriad.manifests.errors import ClipRejected, RecordingError
 from egotriad.pipelines.plan import BuildConfig
 from egotriad.pipelines.sync import SyncWatch, aligned, sync_recording
 
-__all__ = ["PartImu"]
+__all__ = ["PartImu", "shares_pass"]
 
 Result = TypeVar("Result")
+
+
+def shares_pass(recording: Recording, config: BuildConfig) -> bool:
+    """Whether clocks are compared on the frames that are decoded for the events."""
+    own_ways = (recording.read_video, recording.read_events)
+    return config.sync == "check" and config.events and own_ways == (None, None)
 
 
 class PartImu:
@@ -51,10 +57,10 @@ class PartImu:
         self.watch: SyncWatch | None = None
         self._config, self._notes = config, notes
         self._sync: SyncReport | None = None
-        path, ways = recording.video_path, (recording.read_video, recording.read_events)
+        path = recording.video_path
         if path is None or config.sync == "off":
             self._settle(None)
-        elif config.sync == "check" and config.events and ways == (None, None):
+        elif shares_pass(recording, config):
             self.watch = self._checked(lambda: SyncWatch(path, self.track))
             if self.watch is None:
                 self._settle(None)
