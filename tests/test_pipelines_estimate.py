@@ -157,7 +157,7 @@ def test_decoding_that_serves_the_events_too_is_not_counted_twice(
     monkeypatch.setattr(cost_module, "sync_recording", lambda *_: list(slow_frames()))
     recording = dataclasses.replace(blank("a", 60.0), video_path=Path("a.mp4"))
     still = SensorStream(np.arange(3) * 10_000, np.zeros((3, 3)))
-    track = ImuTrack(still, still, rate_hz=100.0, notes={})
+    track = ImuTrack(accel=still, gyro=still, rate_hz=100.0, notes={})
     assert cost_module._sync_s(recording, track, shared=True) < 0.1
     assert seen == ["first", "second"]
     assert cost_module._sync_s(recording, track, shared=False) >= 0.2
