@@ -74,6 +74,12 @@ def test_a_loaded_model_gives_bit_identical_logits(
     assert set(meta["versions"]) == {"egotriad", "python", "torch", "transformers"}
 
 
+def test_whoever_may_read_the_settings_may_read_the_weights(saved: Path) -> None:
+    modes = {(saved / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1
+    assert not list(saved.glob("*.mode"))
+
+
 def test_equal_models_make_equal_folders_and_another_one_another_hash(
     saved: Path, tmp_path: Path
 ) -> None:

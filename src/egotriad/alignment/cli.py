@@ -39,7 +39,7 @@ CACHED = "cached"
 StageFlags = Annotated[StageBenchmark, Parameter(name="*")]
 RandomFlags = Annotated[RandomWeights, Parameter(name="*")]
 EvaluationFlags = Annotated[EvaluationConfig, Parameter(name="*")]
-DraftOptionFlags = Annotated[DraftOptions, Parameter(name="*")]
+DraftOptionFlags = Annotated[DraftOptions, Parameter(name="*", negative_iterable=())]
 
 
 def evaluate_acceptance(tokens: Sequence[str] | None = None) -> int:

@@ -33,7 +33,7 @@ class Place:
 
 
 PlaceFlags = Annotated[Place, Parameter(name="*")]
-TargetOptionFlags = Annotated[TargetOptions, Parameter(name="*")]
+TargetOptionFlags = Annotated[TargetOptions, Parameter(name="*", negative_iterable=())]
 
 
 def model_app(name: str, command: Callable[..., int]) -> App:

@@ -19,9 +19,11 @@ class TargetOptions:
     """For published targets; those of train-target take none.
 
     Attributes:
-        question: what it is asked; its usual question when not given.
-        target_option: further settings, NAME=VALUE each (`visual_tower=FOLDER`).
-        target_tokenizer: LLaMA's tokenizer.json or tokenizer.model, where its folder has none.
+        question: what a published target is asked; its usual question when not given.
+        target_option: further settings of a published target, NAME=VALUE each
+            (`visual_tower=FOLDER`).
+        target_tokenizer: LLaMA's tokenizer.json or tokenizer.model, where a published target's
+            folder has none.
     """
 
     question: str | None = None
@@ -43,9 +45,10 @@ class DraftOptions:
     """For published drafts; those of train-draft take none.
 
     Attributes:
-        draft_option: settings, NAME=VALUE each (`samples=100`, `prompt=llava_v0`,
-            `substitute_encoder=FILE`).
-        draft_tokenizer: LLaMA's tokenizer.json or tokenizer.model, where its folder has none.
+        draft_option: settings of a published draft, NAME=VALUE each (`samples=100`,
+            `prompt=llava_v0`, `substitute_encoder=FILE`).
+        draft_tokenizer: LLaMA's tokenizer.json or tokenizer.model, where a published draft's
+            folder has none.
     """
 
     draft_option: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ __all__ = ["cache_targets", "train_draft", "train_target"]
 
 TargetFlags = Annotated[TargetTraining, Parameter(name="*")]
 DraftFlags = Annotated[DraftTraining, Parameter(name="*")]
-ShapeFlags = Annotated[DraftShape, Parameter(name="*")]
+ShapeFlags = Annotated[DraftShape, Parameter(name="*", negative_iterable=())]
 
 
 def train_target(tokens: Sequence[str] | None = None) -> int:
