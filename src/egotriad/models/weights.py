@@ -41,7 +41,11 @@ def write_weights(
     )
     for file, names in plan.filename_to_tensors.items():
         part = {name: weights[name].contiguous() for name in names}
-        save_file(part, folder / file, metadata={"format": "pt"})
+        path = folder / file
+        path.touch()
+        usual = path.stat().st_mode
+        save_file(part, path, metadata={"format": "pt"})
+        path.chmod(usual)  # safetensors makes files that nobody else can read
     if plan.is_sharded:
         index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
         text = json.dumps(index, indent=2, sort_keys=True)
