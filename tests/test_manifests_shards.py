@@ -264,3 +264,12 @@ def test_the_examples_of_the_formats_page_run_as_they_stand(
     write_build(toy_clips(4), tmp_path / "shards")
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "docs/shards.md", "exec"), {"__name__": "example"})
+
+
+def test_no_windows_make_a_file_without_rows(tmp_path: Path) -> None:
+    path = tmp_path / "windows.parquet"
+    with TableWriter(path, "windows", builder="test 1", config_hash="c") as writer:
+        writer.write_windows([], [], [])
+    assert writer.rows == 0
+    assert pq.read_table(path).schema.equals(WINDOWS)
+    assert pq.read_metadata(path).num_rows == 0

@@ -88,8 +88,9 @@ class TableWriter:
         previews: Sequence[bytes | None],
         event_rows: Sequence[int | None],
     ) -> None:
-        """Writes the light rows of one recording's clips."""
-        self.write(window_table(clips, previews, event_rows))
+        """Writes the light rows of one recording's clips; none of none."""
+        if clips:
+            self.write(window_table(clips, previews, event_rows))
 
     def write_events(self, clip: Clip) -> None:
         """Writes the events of one clip as one row in one row group."""
