@@ -1,10 +1,11 @@
 """Fixtures for all tests: no network, the shared folder when it is there, and toy clips."""
 
 import atexit
+import json
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 
 from egotriad.manifests import Alignment, Clip, Events, Imu, Narration, Origin, Span
 from egotriad.manifests.clip import window_id
+from egotriad.manifests.files import sha256_file
+from egotriad.manifests.shards import TableWriter
 
 
 @atexit.register
@@ -106,3 +109,31 @@ def toy_clip(index: int, seed: int = 0) -> Clip:
 def toy_clips() -> Callable[..., list[Clip]]:
     """`toy_clips(n, seed=0)`: n clips of six recordings (four for training), labels in turn."""
     return lambda n, seed=0: [toy_clip(index, seed) for index in range(n)]
+
+
+@pytest.fixture(scope="session")
+def write_build() -> Callable[[Sequence[Clip], Path], Path]:
+    """Writes the smallest folder that `read_shards` takes for a complete build; returns it."""
+
+    def write(clips: Sequence[Clip], out: Path) -> Path:
+        lines = []
+        for split in ("test", "train"):
+            name = f"{split}-00000-of-00001.parquet"
+            some = [clip for clip in clips if clip.split == split]
+            for table, folder in (("windows", "data"), ("events", "events")):
+                (out / folder).mkdir(parents=True, exist_ok=True)
+                path = out / folder / name
+                with TableWriter(path, table, builder="test 1", config_hash="c") as writer:
+                    if table == "windows":
+                        writer.write_windows(some, [None] * len(some), list(range(len(some))))
+                    for clip in some if table == "events" else ():
+                        writer.write_events(clip)
+            sha256 = sha256_file(out / "data" / name)
+            line = {"config": "windows", "split": split, "path": f"data/{name}", "sha256": sha256}
+            lines.append(line)
+        (out / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        sums = f"{sha256_file(out / 'manifest.jsonl')}  manifest.jsonl\n"
+        (out / "SHA256SUMS").write_text(sums)
+        return out
+
+    return write

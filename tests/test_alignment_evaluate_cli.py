@@ -25,8 +25,7 @@ from egotriad.alignment.train_cli import cache_targets
 from egotriad.alignment.train_draft import DraftTraining, train_draft
 from egotriad.alignment.train_target import TargetTraining, train_target
 from egotriad.manifests import Clip
-from egotriad.manifests.files import sha256_file
-from egotriad.manifests.shards import TableWriter, shards_sha256
+from egotriad.manifests.shards import shards_sha256
 from egotriad.models.conditioned import ConditionedLM
 from egotriad.models.decoder import DecoderConfig, build_decoder
 from egotriad.models.draft_imu import ImuDraftConfig
@@ -90,30 +89,12 @@ class Desk:
         return self.root / name
 
 
-def write_build(clips: Sequence[Clip], out: Path) -> Path:
-    """The smallest folder that `read_shards` takes for a complete build."""
-    lines = []
-    for split in ("test", "train"):
-        name = f"{split}-00000-of-00001.parquet"
-        some = [clip for clip in clips if clip.split == split]
-        for table, folder in (("windows", "data"), ("events", "events")):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-            path = out / folder / name
-            with TableWriter(path, table, builder="test 1", config_hash="c") as writer:
-                if table == "windows" and some:
-                    writer.write_windows(some, [None] * len(some), list(range(len(some))))
-                for clip in some if table == "events" else ():
-                    writer.write_events(clip)
-        sha256 = sha256_file(out / "data" / name)
-        line = {"config": "windows", "split": split, "path": f"data/{name}", "sha256": sha256}
-        lines.append(line)
-    (out / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (out / "SHA256SUMS").write_text(f"{sha256_file(out / 'manifest.jsonl')}  manifest.jsonl\n")
-    return out
-
-
 @pytest.fixture(scope="module")
-def made(toy_clips: Callable[..., list[Clip]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(
+    toy_clips: Callable[..., list[Clip]],
+    tmp_path_factory: pytest.TempPathFactory,
+    write_build: Callable[[Sequence[Clip], Path], Path],
+) -> Path:
     """Trained once: enough for texts that differ and drafts that are partly right."""
     root = tmp_path_factory.mktemp("desk")
     clips = toy_clips(24)
@@ -163,7 +144,9 @@ def reader(desk: Desk) -> list[Clip]:
 # --- errors, never a report of zeros ------------------------------------------------------------
 
 
-def test_an_evaluation_of_no_clips_is_an_error(desk: Desk) -> None:
+def test_an_evaluation_of_no_clips_is_an_error(
+    desk: Desk, write_build: Callable[[Sequence[Clip], Path], Path]
+) -> None:
     assert "has no split 'val', only test, train" in desk.refused("--split", "val")
     clips = [clip for clip in reader(desk) if clip.split == "train"]
     shards = write_build(clips, desk.root / "empty")
@@ -172,7 +155,9 @@ def test_an_evaluation_of_no_clips_is_an_error(desk: Desk) -> None:
     assert "the shards hold none of split 'test'" in said
 
 
-def test_an_evaluation_in_which_every_clip_fails_is_an_error(desk: Desk) -> None:
+def test_an_evaluation_in_which_every_clip_fails_is_an_error(
+    desk: Desk, write_build: Callable[[Sequence[Clip], Path], Path]
+) -> None:
     blind = [replace(clip, imu=None) if clip.split == "test" else clip for clip in reader(desk)]
     shards = write_build(blind, desk.root / "blind")
     outputs = desk.cached("blind.parquet", "--max-new-tokens", str(LONGEST), shards=shards)
@@ -181,7 +166,9 @@ def test_an_evaluation_in_which_every_clip_fails_is_an_error(desk: Desk) -> None
     assert "no IMU" in said
 
 
-def test_clips_that_fail_among_others_are_listed_and_the_exit_code_says_so(desk: Desk) -> None:
+def test_clips_that_fail_among_others_are_listed_and_the_exit_code_says_so(
+    desk: Desk, write_build: Callable[[Sequence[Clip], Path], Path]
+) -> None:
     clips = reader(desk)
     assert clips[0].split == "test"
     clips[0] = replace(clips[0], imu=None)
@@ -213,7 +200,9 @@ def test_a_draft_in_the_targets_place_and_the_reverse_are_refused(desk: Desk) ->
 
 
 @pytest.mark.parametrize("target", ["target", "cached"])
-def test_texts_of_other_shards_or_too_short_ones_are_refused(desk: Desk, target: str) -> None:
+def test_texts_of_other_shards_or_too_short_ones_are_refused(
+    desk: Desk, target: str, write_build: Callable[[Sequence[Clip], Path], Path]
+) -> None:
     given = {"target": "cached" if target == "cached" else desk.root / "target"}
     shards = write_build(reader(desk)[::-1], desk.root / "other")
     assert "made with other shards" in desk.refused(shards=shards, **given)
@@ -430,7 +419,9 @@ def test_engines_change_no_round_and_are_recorded(desk: Desk) -> None:
         assert report["lossless"]["equal"] == report["lossless"]["checked"]
 
 
-def test_retrieval_without_a_training_clip_it_can_use_is_an_error(desk: Desk) -> None:
+def test_retrieval_without_a_training_clip_it_can_use_is_an_error(
+    desk: Desk, write_build: Callable[[Sequence[Clip], Path], Path]
+) -> None:
     dead = [replace(clip, imu=None) if clip.split == "train" else clip for clip in reader(desk)]
     shards = write_build(dead, desk.root / "dead")
     outputs = desk.cached("dead.parquet", "--max-new-tokens", str(LONGEST), shards=shards)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +20,6 @@ from egotriad.alignment.train_draft import DraftTraining, train_draft
 from egotriad.alignment.train_target import TargetTraining, train_target_on_shards
 from egotriad.manifests import Clip
 from egotriad.manifests.errors import CheckpointError, TokenizerMismatch, UsageError
-from egotriad.manifests.files import sha256_file
-from egotriad.manifests.shards import TableWriter
 from egotriad.models import room
 from egotriad.models.adapters import AdapterConfig, adapter_of
 from egotriad.models.decoder import DecoderConfig, build_decoder
@@ -281,28 +279,12 @@ def test_a_system_is_its_parts_and_begins_with_its_decoder(tmp_path: Path) -> No
     assert DraftShape().decoder_choice() is None
 
 
-def write_build(clips: list[Clip], out: Path) -> Path:
-    """The smallest folder that `read_shards` takes for a complete build."""
-    lines = []
-    for split in sorted({clip.split for clip in clips}):
-        name = f"{split}-00000-of-00001.parquet"
-        some = [clip for clip in clips if clip.split == split]
-        for table, folder in (("windows", "data"), ("events", "events")):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-            with TableWriter(out / folder / name, table, builder="test 1", config_hash="c") as into:
-                if table == "windows":
-                    into.write_windows(some, [None] * len(some), list(range(len(some))))
-                else:
-                    for clip in some:
-                        into.write_events(clip)
-        lines.append({"config": "windows", "split": split, "path": f"data/{name}"})
-    (out / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (out / "SHA256SUMS").write_text(f"{sha256_file(out / 'manifest.jsonl')}  manifest.jsonl\n")
-    return out
-
-
 @pytest.fixture
-def world(tmp_path: Path, toy_clips: Callable[..., list[Clip]]) -> dict[str, Path]:
+def world(
+    tmp_path: Path,
+    toy_clips: Callable[..., list[Clip]],
+    write_build: Callable[[Sequence[Clip], Path], Path],
+) -> dict[str, Path]:
     """Shards, a target, its texts, and a decoder of its vocabulary."""
     shards = write_build(toy_clips(24), tmp_path / "shards")
     target, texts = tmp_path / "target", tmp_path / "texts.parquet"

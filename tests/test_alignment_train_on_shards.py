@@ -1,7 +1,6 @@
 """Target, its texts and drafts from a build on disk, each bound to what it was made from."""
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from egotriad.alignment.train_target import TargetTraining, train_target_on_shar
 from egotriad.manifests import Clip
 from egotriad.manifests.errors import CheckpointError, EvaluationError
 from egotriad.manifests.files import sha256_file
-from egotriad.manifests.shards import TableWriter, shards_sha256
+from egotriad.manifests.shards import shards_sha256
 from egotriad.models.folder import check_same_tokenizer, folder_sha256, load_model
 from egotriad.models.tokenizer import train_tokenizer
 
@@ -23,29 +22,10 @@ TARGET = TargetTraining(tower_steps=2, decoder_steps=2)
 DRAFT = DraftTraining(steps=2)
 
 
-def write_build(clips: list[Clip], out: Path) -> Path:
-    """The smallest folder that `read_shards` takes for a complete build."""
-    lines = []
-    for split in sorted({clip.split for clip in clips}):
-        name = f"{split}-00000-of-00001.parquet"
-        some = [clip for clip in clips if clip.split == split]
-        for table, folder in (("windows", "data"), ("events", "events")):
-            (out / folder).mkdir(parents=True, exist_ok=True)
-            path = out / folder / name
-            with TableWriter(path, table, builder="test 1", config_hash="c") as writer:
-                if table == "windows":
-                    writer.write_windows(some, [None] * len(some), list(range(len(some))))
-                else:
-                    for clip in some:
-                        writer.write_events(clip)
-        lines.append({"config": "windows", "split": split, "path": f"data/{name}"})
-    (out / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (out / "SHA256SUMS").write_text(f"{sha256_file(out / 'manifest.jsonl')}  manifest.jsonl\n")
-    return out
-
-
 def test_every_artefact_names_what_it_was_made_from(
-    tmp_path: Path, toy_clips: Callable[..., list[Clip]]
+    tmp_path: Path,
+    toy_clips: Callable[..., list[Clip]],
+    write_build: Callable[[Sequence[Clip], Path], Path],
 ) -> None:
     shards = write_build(toy_clips(24), tmp_path / "shards")
     target, texts, draft = tmp_path / "target", tmp_path / "texts.parquet", tmp_path / "draft"
@@ -71,7 +51,9 @@ def test_every_artefact_names_what_it_was_made_from(
 
 
 def test_texts_of_another_target_or_build_train_no_draft(
-    tmp_path: Path, toy_clips: Callable[..., list[Clip]]
+    tmp_path: Path,
+    toy_clips: Callable[..., list[Clip]],
+    write_build: Callable[[Sequence[Clip], Path], Path],
 ) -> None:
     shards = write_build(toy_clips(8), tmp_path / "shards")
     others = write_build(toy_clips(24), tmp_path / "others")
@@ -87,7 +69,10 @@ def test_texts_of_another_target_or_build_train_no_draft(
 
 
 def test_the_command_line_says_what_a_draft_is_made_of(
-    tmp_path: Path, toy_clips: Callable[..., list[Clip]], shared: Callable[[str], Path]
+    tmp_path: Path,
+    toy_clips: Callable[..., list[Clip]],
+    shared: Callable[[str], Path],
+    write_build: Callable[[Sequence[Clip], Path], Path],
 ) -> None:
     weights = shared("real/limu_bert_weights") / "pretrain_base_hhar_20_120.pt"
     shards = write_build(toy_clips(24), tmp_path / "shards")

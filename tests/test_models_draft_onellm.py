@@ -24,7 +24,7 @@ from egotriad.models.draft_onellm import (
 )
 from egotriad.models.encoder_onellm import OneLlmImu, OneLlmImuConfig
 from egotriad.models.llama_tokenizer import folder_tokenizer
-from egotriad.models.loading import load_draft, target_sha256
+from egotriad.models.loading import load_draft, model_sha256
 from egotriad.models.placement import Placement
 from egotriad.models.tokenizer import tokenizer_json, train_tokenizer
 
@@ -323,9 +323,9 @@ def test_the_prompt_of_the_real_tokenizer(shared: Callable[[str], Path]) -> None
 
 
 def test_what_identifies_a_folder_covers_its_one_file(folder: Path, weights: Weights) -> None:
-    before = target_sha256(folder)
+    before = model_sha256(folder)
     torch.save(weights | {"llma.norm.weight": torch.ones(WIDTH).half()}, folder / ONELLM_FILE)
-    assert target_sha256(folder) != before
+    assert model_sha256(folder) != before
 
 
 def test_pandagpts_deltas_are_told_that_they_see_no_imu(tmp_path: Path) -> None:

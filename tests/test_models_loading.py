@@ -13,7 +13,7 @@ from egotriad.models import placement
 from egotriad.models.decoder import DecoderConfig, build_decoder
 from egotriad.models.draft_text import TextDraft, TextDraftConfig
 from egotriad.models.folder import folder_sha256, save_model
-from egotriad.models.loading import load_draft, load_target, target_sha256, target_tokenizer
+from egotriad.models.loading import load_draft, load_target, model_sha256, target_tokenizer
 from egotriad.models.placement import Placement
 from egotriad.models.target_tiny import TinyTarget, TinyTargetConfig
 from egotriad.models.tokenizer import tokenizer_json, train_tokenizer
@@ -61,13 +61,13 @@ def test_both_kinds_of_folder_load_in_the_precision_asked_for(own: Path, publish
 def test_a_hash_stands_for_everything_that_decides_what_a_target_says(
     own: Path, published: Path
 ) -> None:
-    assert target_sha256(own) == folder_sha256(own)
-    first = target_sha256(published)
+    assert model_sha256(own) == folder_sha256(own)
+    first = model_sha256(published)
     (published / "README.md").write_text("a card")
-    assert target_sha256(published) == first
+    assert model_sha256(published) == first
     config = json.loads((published / "config.json").read_text())
     (published / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-4}))
-    assert target_sha256(published) != first
+    assert model_sha256(published) != first
 
 
 def test_drafts_load_by_the_same_rules(

@@ -16,7 +16,7 @@ from egotriad.alignment.vocabulary import SharedVocabulary, share_vocabulary, vo
 from egotriad.manifests.errors import UsageError, located
 from egotriad.models.conditioned import ConditionedLM
 from egotriad.models.engines import EngineName, Engines
-from egotriad.models.loading import is_own, load_draft, load_target, target_sha256
+from egotriad.models.loading import is_own, load_draft, load_target, model_sha256
 from egotriad.models.placement import Placement
 from egotriad.models.target_cached import CachedTarget
 from egotriad.models.tokenizer import tokenizer_sha256
@@ -103,7 +103,7 @@ def load_models(
         found[role] = model.to(device), shared
         metas[role] = {
             "name": model.name,
-            "sha256": target_sha256(folders[role]),
+            "sha256": model_sha256(folders[role]),
             "tokenizer_sha256": tokenizer_sha256(tokenizer),
             "vocabulary": shared.record(),
             "engine": model.engines.of(model.decoder),
@@ -144,7 +144,7 @@ def _loaded(
         prompt=(*target.prompt.before, *target.prompt.after),
         meta={
             "name": target.name,
-            "sha256": target_sha256(folder),
+            "sha256": model_sha256(folder),
             "tokenizer_sha256": tokenizer_sha256(tokenizer),
             "prompt": template,
             "engine": target.engines.of(target.decoder),

@@ -23,7 +23,7 @@ from egotriad.manifests.errors import CheckpointError, ClipRejected, EvaluationE
 from egotriad.manifests.files import atomic
 from egotriad.manifests.shards import read_shards, shards_sha256
 from egotriad.models.conditioned import ConditionedLM
-from egotriad.models.loading import load_target, target_sha256
+from egotriad.models.loading import load_target, model_sha256
 from egotriad.models.placement import Placement
 from egotriad.models.tokenizer import answer_text, tokenizer_sha256
 
@@ -264,7 +264,7 @@ def cache_targets(
         raise EvaluationError(f"no clip could be shown to the target ({dict(rejected)})")
     meta = {
         "shards_sha256": shards_sha256(shards),
-        "target_sha256": target_sha256(target_folder),
+        "target_sha256": model_sha256(target_folder),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
         "max_new_tokens": max_new_tokens,
         "rejected": dict(sorted(rejected.items())),

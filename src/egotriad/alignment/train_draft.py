@@ -35,7 +35,7 @@ from egotriad.models.card import CardFacts
 from egotriad.models.conditioned import ConditionedConfig, ConditionedLM
 from egotriad.models.encoder import ImuEncoder
 from egotriad.models.folder import save_model
-from egotriad.models.loading import target_sha256, target_tokenizer
+from egotriad.models.loading import model_sha256, target_tokenizer
 from egotriad.models.memory import (
     TrainingBatch,
     activation_bytes,
@@ -202,7 +202,7 @@ def train_draft_on_shards(
     outputs = read_target_outputs(target_outputs)
     belongs_to = {
         "shards_sha256": shards_sha256(shards),
-        "target_sha256": target_sha256(target_folder),
+        "target_sha256": model_sha256(target_folder),
         "tokenizer_sha256": tokenizer_sha256(tokenizer),
     }
     outputs.check_belongs_to(**belongs_to)

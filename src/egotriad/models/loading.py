@@ -14,7 +14,7 @@ from egotriad.models.placement import Placement
 from egotriad.models.published import load_published, open_published, recognise
 from egotriad.models.tokenizer import load_tokenizer
 
-__all__ = ["is_own", "load_draft", "load_target", "target_sha256", "target_tokenizer"]
+__all__ = ["is_own", "load_draft", "load_target", "model_sha256", "target_tokenizer"]
 
 PARTS = ("config.json", "tokenizer.json", "tokenizer.model", "*.safetensors", "*.bin", "*.pth")
 """Files of a published folder that decide what its model says."""
@@ -88,7 +88,7 @@ def _load(
     return model.to(placement.device, placement.dtype), own, meta
 
 
-def target_sha256(folder: Path) -> str:
+def model_sha256(folder: Path) -> str:
     """One SHA-256 for a whole target's or draft's folder.
 
     Reads every weight of a published one: some seconds for 14 GB.
