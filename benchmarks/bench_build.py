@@ -2,18 +2,21 @@
 
     OMP_NUM_THREADS=1 python benchmarks/bench_build.py cost CLIP.mp4 --v2e CHECKOUT
     OMP_NUM_THREADS=1 python benchmarks/bench_build.py workers CLIP.mp4
+    OMP_NUM_THREADS=1 python benchmarks/bench_build.py scaling CLIP.mp4
     OMP_NUM_THREADS=1 python benchmarks/bench_build.py memory CLIP.mp4 --minutes 120
 
 `cost`: CPU time of `build-shards gopro` (full event spans, 346x260, IMU, clocks compared, previews,
 packing, hashes) over that of decoding the clip and bringing it to the sensor's size; with `--v2e`,
 v2e's own program on the same clip and ours, each as a process from its start to its end.
-`workers`: several copies of the clip with one worker and with two. `memory`: the clip's video over
-and over as one long recording; resident memory of the builder while it goes.
+`workers`: several copies of the clip with one worker and with two. `scaling`: what two processes
+reach that know nothing of each other, once each has built or decoded the clip. `memory`: the clip's
+video over and over as one long recording; resident memory of the builder while it goes.
 """
 
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import os
 import resource
 import shutil
@@ -49,7 +52,7 @@ SAMPLE_S = 1.0
 def main() -> None:
     """Runs one benchmark, prints it, writes the JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("what", choices=("cost", "workers", "memory"))
+    parser.add_argument("what", choices=("cost", "workers", "scaling", "memory"))
     parser.add_argument("video", type=Path, help="a GoPro clip")
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each arm")
     parser.add_argument("--v2e", type=Path, help="checkout of SensorsINI/v2e, for its program")
@@ -64,6 +67,8 @@ def main() -> None:
             cost(options, Path(scratch))
         elif options.what == "workers":
             workers(options, Path(scratch))
+        elif options.what == "scaling":
+            scaling(options)
         else:
             memory(options, Path(scratch))
 
@@ -162,6 +167,42 @@ def workers(options: argparse.Namespace, scratch: Path) -> None:
     if options.json:
         text = json.dumps({"wall_s": seconds, "cpu_s": cpu_s})
         options.json.write_text(text + "\n", encoding="utf-8")
+
+
+def scaling(options: argparse.Namespace) -> None:
+    """How many times as fast two independent processes are as one."""
+    context = multiprocessing.get_context("spawn")
+    for task in (decode_s, serial_s):
+        seconds = {}
+        for count in (1, 2):
+            with context.Pool(count) as pool:
+                work = [(options.video, options.copies)] * count
+                seconds[count] = max(pool.starmap(task, work, chunksize=1))
+        print(f"{task.__name__}: two processes are {2 * seconds[1] / seconds[2]:.2f}x one")
+
+
+def decode_s(video: Path, copies: int) -> float:
+    """Seconds of decoding and resizing a clip so many times."""
+    for chunk in read_frames(video, size_wh=SIZE_WH, fit="crop"):
+        del chunk  # loads the libraries
+    started = time.monotonic()
+    for _ in range(copies):
+        for chunk in read_frames(video, size_wh=SIZE_WH, fit="crop"):
+            del chunk
+    return time.monotonic() - started
+
+
+def serial_s(video: Path, copies: int) -> float:
+    """Seconds of building so many copies of a clip in this process, which has built one."""
+    here = EngineConfig(engine="serial")
+    with tempfile.TemporaryDirectory() as scratch:
+        videos = [Path(scratch) / f"clip-{number}.mp4" for number in range(copies)]
+        for copy in videos:
+            shutil.copy(video, copy)
+        build_parts_only(videos[:1], Path(scratch) / "out", here)
+        started = time.monotonic()
+        build_parts_only(videos, Path(scratch) / "out", here)
+        return time.monotonic() - started
 
 
 def build_parts_only(videos: list[Path], out: Path, engine: EngineConfig) -> None:
